@@ -1,0 +1,85 @@
+"""Writes vectors.json from the Python implementation; both languages' tests read it.
+
+Run it only when the specification changes, and read the difference.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from sandlot.wire import frames, messages
+from sandlot.wire.frames import Flag, Frame, Type
+
+FRAMES = [
+    ("open with data", Frame(Type.DATA, Flag.SYN, 1, 5, b"hello")),
+    ("data and fin", Frame(Type.DATA, Flag.FIN, 3, 2, b"\x00\xff")),
+    ("fin alone", Frame(Type.DATA, Flag.FIN, 4, 0)),
+    ("reset", Frame(Type.CREDIT, Flag.RST, 7, 0)),
+    ("credit", Frame(Type.CREDIT, Flag.NONE, 9, 1 << 20)),
+    ("ping", Frame(Type.PING, Flag.SYN, 0, 0xDEADBEEF)),
+    ("pong", Frame(Type.PING, Flag.ACK, 0, 0xDEADBEEF)),
+    ("go away", Frame(Type.GO_AWAY, Flag.NONE, 0, 1)),
+    ("shared", Frame(Type.SHARED, Flag.NONE, 5, 1 << 20, offset=7340032)),
+    ("shared with fin", Frame(Type.SHARED, Flag.FIN, 5, 1, offset=0)),
+    ("shared free", Frame(Type.SHARED_FREE, Flag.NONE, 0, 262144)),
+]
+MESSAGES: list[messages.Message] = [
+    messages.Configure(
+        time_ns=1_790_000_000_123_456_789, entropy=bytes(range(32)), hostname="app",
+        machine_id="0123456789abcdef0123456789abcdef",
+    ),
+    messages.MountRoot(image_device="vda", image_type="erofs", disk_device="vdb", disk_type="ext4"),
+    messages.Exec(
+        process=2**63, argv=(b"/bin/echo", b"", b"\xff\xfe"), env=(b"A=1", b"B=\x80"), cwd=b"/tmp",
+        user="1000:users", flags=5, rows=24, columns=80, limits=("nofile=64:128",), timeout_ms=1500,
+    ),
+    messages.Exec(process=1, argv=(b"true",)),
+    messages.Stdio(process=1, descriptor=2),
+    messages.Clock(time_ns=1),
+    messages.Shutdown(grace_ms=10_000),
+    messages.Signal(number=15, scope=1),
+    messages.Resize(rows=50, columns=200),
+    messages.Ok(),
+    messages.Failed(code="not-found", text="nö such program: x", errno=2),
+    messages.Started(pid=42),
+    messages.Exited(code=3, signal=0, user_us=10, system_us=20, peak_bytes=4096, flags=1, wall_us=99),
+]  # fmt: skip
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.hex()
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value
+
+
+def vectors() -> dict[str, object]:
+    """Everything in the file, as JSON values; octet strings are in hexadecimal."""
+    return {
+        "frames": [
+            {
+                "name": name, "type": int(f.type), "flags": int(f.flags), "stream": f.stream,
+                "length": f.length, "offset": f.offset, "payload": f.payload.hex(),
+                "hex": frames.encode(f).hex(),
+            }
+            for name, f in FRAMES
+        ],
+        "messages": [
+            {
+                "name": type(m).__name__, "kind": m.kind,
+                "fields": {k: _plain(v) for k, v in dataclasses.asdict(m).items()},
+                "hex": messages.encode(m).hex(),
+            }
+            for m in MESSAGES
+        ],
+        "resync": {
+            "token": bytes(16).hex(), "nonce": bytes(range(16)).hex(),
+            "request": frames.resync_request(bytes(16), bytes(range(16))).hex(),
+            "reply": frames.resync_reply(bytes(range(16))).hex(),
+        },
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("vectors.json").write_text(json.dumps(vectors(), indent=1) + "\n")

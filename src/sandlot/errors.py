@@ -1,0 +1,160 @@
+"""Every error that Sandlot raises.
+
+SandboxError                     the root; carries `hint`, the remedy in one line
+├── ConfigError (ValueError)     an argument is wrong: a name, a size, a flag
+├── HostError                    this machine lacks something
+│   ├── EngineUnavailable        no virtual machine monitor, or no accelerator that works
+│   ├── KernelUnavailable        no guest kernel could be had
+│   ├── StateError               the state directory cannot be used
+│   └── ResourceError            not enough memory or disk
+├── ImageError                   an image cannot be made or read
+│   └── ImageNotFound (LookupError)
+├── SandboxNotFound (LookupError)
+├── NameTaken                    another sandbox has this name
+├── WrongState                   the sandbox is stopped, running, or busy
+├── SandboxDied                  the machine ended while it was needed
+├── BootError                    the guest did not come up
+├── ExecError                    a process could not be started
+│   ├── CommandNotFound          shells say 127
+│   └── CommandNotExecutable     shells say 126
+├── ProcessError                 a process failed and `check=True` was asked
+│   └── ExecTimeout (TimeoutError)
+└── ProtocolError                abstract; the blame is in the subclass
+    ├── LocalProtocolError       we broke the rules: a bug in Sandlot
+    └── GuestProtocolError       the guest broke them: it is hostile or damaged
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class SandboxError(Exception):
+    """Root of all errors. `hint` says in one line what mends it, or is empty."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(SandboxError, ValueError):
+    """An argument is wrong; the message names it."""
+
+
+class HostError(SandboxError):
+    """This machine lacks something that is needed."""
+
+
+class EngineUnavailable(HostError):
+    """There is no usable virtual machine monitor or accelerator."""
+
+
+class KernelUnavailable(HostError):
+    """No guest kernel could be found or downloaded."""
+
+
+class StateError(HostError):
+    """The state directory cannot be read or written."""
+
+
+class ResourceError(HostError):
+    """Not enough memory or disk for what was asked."""
+
+
+class ImageError(SandboxError):
+    """An image cannot be made, read or removed."""
+
+
+class ImageNotFound(ImageError, LookupError):
+    """No image of this name is in the store."""
+
+
+class SandboxNotFound(SandboxError, LookupError):
+    """No sandbox of this name or id exists."""
+
+
+class NameTaken(SandboxError):
+    """Another sandbox has this name."""
+
+
+class WrongState(SandboxError):
+    """The call does not fit the sandbox's state; the message names both."""
+
+
+class SandboxDied(SandboxError):
+    """The machine ended while it was needed. `console_tail` holds its last lines."""
+
+    def __init__(self, message: str, *, hint: str = "", console_tail: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.console_tail = console_tail
+
+
+class BootError(SandboxError):
+    """The guest did not come up. Carries the monitor's command and the console's last lines."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        command: Sequence[str] = (),
+        exit_code: int | None = None,
+        console_tail: str = "",
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.command = list(command)
+        self.exit_code = exit_code
+        self.console_tail = console_tail
+
+
+class ExecError(SandboxError):
+    """A process could not be started. `exit_code` is what a shell would report."""
+
+    exit_code = 125
+
+
+class CommandNotFound(ExecError):
+    """The program does not exist in the sandbox."""
+
+    exit_code = 127
+
+
+class CommandNotExecutable(ExecError):
+    """The program exists but cannot be executed."""
+
+    exit_code = 126
+
+
+class ProcessError(SandboxError):
+    """A process ended with a failure. Carries all of its result."""
+
+    def __init__(
+        self, message: str, *, exit_code: int, signal: int | None, stdout: bytes, stderr: bytes
+    ) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.signal = signal
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+class ExecTimeout(ProcessError, TimeoutError):
+    """A process ran longer than its `timeout`; its whole group was killed."""
+
+
+class ProtocolError(SandboxError):
+    """Somebody broke the channel protocol. Abstract: raise one of the two subclasses."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        if type(self) is ProtocolError:
+            raise TypeError("ProtocolError is abstract: say whose fault it is")
+        super().__init__(message, hint=hint)
+
+
+class LocalProtocolError(ProtocolError):
+    """Sandlot itself tried something that the protocol forbids."""
+
+
+class GuestProtocolError(ProtocolError):
+    """The guest sent what the protocol forbids. Its sandbox is ended, nothing else."""

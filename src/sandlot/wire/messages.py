@@ -1,0 +1,268 @@
+"""The messages of the channel: what a stream may begin with, and what is said on it.
+
+Each is a frozen dataclass whose fields carry their tag. The specification and the numbers are in
+`protocol/README.md`, section 6; `protocol/vectors.json` holds the examples that both sides test.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar, get_type_hints
+
+from sandlot.errors import GuestProtocolError
+from sandlot.wire.records import field, fields
+
+HEADER = struct.Struct("!BI")
+MAX_MESSAGE_FROM_GUEST = 64 * 1024
+MAX_MESSAGE_TO_GUEST = 4 * 1024 * 1024
+
+
+def _tag(number: int, default: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"tag": number})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """Base of all messages; `kind` is the type octet on the wire."""
+
+    kind: ClassVar[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configure(Message):
+    """Give a restored guest its identity. Sent once, before anything else."""
+
+    kind: ClassVar[int] = 0x01
+    time_ns: int = _tag(1, 0)
+    entropy: bytes = _tag(2, b"")
+    hostname: str = _tag(3, "")
+    machine_id: str = _tag(4, "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MountRoot(Message):
+    """Mount the image and the writable disk, and make them the root."""
+
+    kind: ClassVar[int] = 0x02
+    image_device: str = _tag(1, "")
+    image_type: str = _tag(2, "")
+    disk_device: str = _tag(3, "")
+    disk_type: str = _tag(4, "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exec(Message):
+    """Start a process. The stream stays open for its life."""
+
+    kind: ClassVar[int] = 0x03
+    TTY: ClassVar[int] = 1
+    DETACHED: ClassVar[int] = 2
+    STDIN: ClassVar[int] = 4
+    process: int = _tag(1, 0)
+    argv: tuple[bytes, ...] = _tag(2, ())
+    env: tuple[bytes, ...] = _tag(3, ())
+    cwd: bytes = _tag(4, b"")
+    user: str = _tag(5, "")
+    flags: int = _tag(6, 0)
+    rows: int = _tag(7, 0)
+    columns: int = _tag(8, 0)
+    limits: tuple[str, ...] = _tag(9, ())
+    timeout_ms: int = _tag(10, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stdio(Message):
+    """Attach this stream to descriptor 0, 1 or 2 of a process."""
+
+    kind: ClassVar[int] = 0x04
+    process: int = _tag(1, 0)
+    descriptor: int = _tag(2, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock(Message):
+    """Set the guest's real-time clock."""
+
+    kind: ClassVar[int] = 0x05
+    time_ns: int = _tag(1, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shutdown(Message):
+    """End every process, write everything to the disk, detach it."""
+
+    kind: ClassVar[int] = 0x06
+    grace_ms: int = _tag(1, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signal(Message):
+    """On an exec stream: send a signal."""
+
+    kind: ClassVar[int] = 0x21
+    PROCESS: ClassVar[int] = 0
+    GROUP: ClassVar[int] = 1
+    ALL: ClassVar[int] = 2
+    number: int = _tag(1, 0)
+    scope: int = _tag(2, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resize(Message):
+    """On an exec stream: the terminal has a new size, in characters."""
+
+    kind: ClassVar[int] = 0x22
+    rows: int = _tag(1, 0)
+    columns: int = _tag(2, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ok(Message):
+    """The answer to a request that worked."""
+
+    kind: ClassVar[int] = 0x80
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed(Message):
+    """The answer to a request that did not work."""
+
+    kind: ClassVar[int] = 0x81
+    code: str = _tag(1, "")
+    text: str = _tag(2, "")
+    errno: int = _tag(3, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started(Message):
+    """On an exec stream: the process runs, with this process id in the guest."""
+
+    kind: ClassVar[int] = 0x82
+    pid: int = _tag(1, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exited(Message):
+    """On an exec stream: the process has ended. The last message of the stream."""
+
+    kind: ClassVar[int] = 0x83
+    TIMED_OUT: ClassVar[int] = 1
+    OOM: ClassVar[int] = 2
+    code: int = _tag(1, 0)
+    signal: int = _tag(2, 0)
+    user_us: int = _tag(3, 0)
+    system_us: int = _tag(4, 0)
+    peak_bytes: int = _tag(5, 0)
+    flags: int = _tag(6, 0)
+    wall_us: int = _tag(7, 0)
+
+
+KINDS: dict[int, type[Message]] = {
+    message.kind: message
+    for message in (
+        Configure, MountRoot, Exec, Stdio, Clock, Shutdown, Signal, Resize,
+        Ok, Failed, Started, Exited,
+    )
+}  # fmt: skip
+
+
+@cache
+def _schema(message: type[Message]) -> dict[int, tuple[str, Any]]:
+    hints = get_type_hints(message)
+    return {f.metadata["tag"]: (f.name, hints[f.name]) for f in dataclasses.fields(message)}
+
+
+def _value(item: Any) -> bytes:
+    if isinstance(item, int):
+        return item.to_bytes(8, "big")
+    return item.encode() if isinstance(item, str) else bytes(item)
+
+
+def encode(message: Message) -> bytes:
+    """A message with its header, ready to be put on a stream. Fields at their default are left out."""
+    parts = []
+    for f in dataclasses.fields(message):
+        item = getattr(message, f.name)
+        if item == f.default:
+            continue
+        items = item if isinstance(item, tuple) else (item,)
+        parts.extend(field(f.metadata["tag"], _value(each)) for each in items)
+    body = b"".join(parts)
+    return HEADER.pack(message.kind, len(body)) + body
+
+
+def _parse(hint: Any, raw: bytes) -> Any:
+    if hint is int:
+        if len(raw) != 8:
+            raise GuestProtocolError(f"a number has {len(raw)} bytes instead of 8")
+        return int.from_bytes(raw, "big")
+    if hint is str or hint == tuple[str, ...]:
+        return raw.decode(errors="replace")
+    return raw
+
+
+def decode(kind: int, body: bytes) -> Message:
+    """Parse a message's body.
+
+    Raises:
+        GuestProtocolError: an unknown kind, a malformed record, a field given twice.
+    """
+    message = KINDS.get(kind)
+    if message is None:
+        raise GuestProtocolError(f"unknown message kind 0x{kind:02x}")
+    schema = _schema(message)
+    values: dict[str, Any] = {}
+    for tag, raw in fields(body):
+        if tag not in schema:
+            continue
+        name, hint = schema[tag]
+        if hint in (int, str, bytes):
+            if name in values:
+                raise GuestProtocolError(f"field {name} of {message.__name__} is given twice")
+            values[name] = _parse(hint, raw)
+        else:
+            values[name] = (*values.get(name, ()), _parse(hint, raw))
+    return message(**values)
+
+
+class MessageReader:
+    """Cuts a stream's bytes into messages; `limit` bounds one message's body, in bytes."""
+
+    def __init__(self, limit: int = MAX_MESSAGE_FROM_GUEST) -> None:
+        self._buffer = bytearray()
+        self._limit = limit
+
+    def receive(self, data: bytes) -> list[Message]:
+        """Add bytes and return the messages that are complete."""
+        self._buffer += data
+        messages = []
+        while (one := self.next()) is not None:
+            messages.append(one)
+        return messages
+
+    def feed(self, data: bytes) -> None:
+        """Add bytes without taking messages out."""
+        self._buffer += data
+
+    def next(self) -> Message | None:
+        """Take out one message, or None when none is complete."""
+        if len(self._buffer) < HEADER.size:
+            return None
+        kind, length = HEADER.unpack_from(self._buffer)
+        if length > self._limit:
+            raise GuestProtocolError(f"a message of {length} bytes; at most {self._limit} are allowed")
+        end = HEADER.size + length
+        if len(self._buffer) < end:
+            return None
+        body = bytes(self._buffer[HEADER.size : end])
+        del self._buffer[:end]
+        return decode(kind, body)
+
+    def rest(self) -> bytes:
+        """The bytes that were read but belong to no message: what follows a stream's header."""
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        return data
