@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import struct
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, ClassVar, get_type_hints
 
 from sandlot.errors import GuestProtocolError
@@ -169,10 +168,16 @@ KINDS: dict[int, type[Message]] = {
 }  # fmt: skip
 
 
-@cache
+_SCHEMAS: dict[int, dict[int, tuple[str, Any]]] = {}
+
+
 def _schema(message: type[Message]) -> dict[int, tuple[str, Any]]:
-    hints = get_type_hints(message)
-    return {f.metadata["tag"]: (f.name, hints[f.name]) for f in dataclasses.fields(message)}
+    known = _SCHEMAS.get(message.kind)
+    if known is None:
+        hints = get_type_hints(message)
+        known = {f.metadata["tag"]: (f.name, hints[f.name]) for f in dataclasses.fields(message)}
+        _SCHEMAS[message.kind] = known
+    return known
 
 
 def _value(item: Any) -> bytes:
@@ -183,7 +188,7 @@ def _value(item: Any) -> bytes:
 
 def encode(message: Message) -> bytes:
     """A message with its header, ready to be put on a stream. Fields at their default are left out."""
-    parts = []
+    parts: list[bytes] = []
     for f in dataclasses.fields(message):
         item = getattr(message, f.name)
         if item == f.default:

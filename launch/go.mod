@@ -1,0 +1,3 @@
+module sandlot/launch
+
+go 1.24

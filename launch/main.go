@@ -1,0 +1,78 @@
+// launch starts the virtual machine monitor confined, and dies with its owner.
+//
+//	launch --parent PID [--read PATH]... [--write PATH]... -- PROGRAM ARG...
+//
+// It asks the kernel to be killed when the parent dies, forbids new privileges and core dumps,
+// lets Landlock take away every path that is not named (where the kernel has Landlock), and
+// becomes PROGRAM. The descriptors it was given are all that PROGRAM gets.
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+)
+
+const (
+	prSetPdeathsig  = 1
+	prSetNoNewPrivs = 38
+)
+
+func fail(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "launch: "+format+"\n", args...)
+	os.Exit(125)
+}
+
+func prctl(option, value uintptr) {
+	if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRCTL, option, value, 0, 0, 0, 0); errno != 0 {
+		fail("prctl %d: %v", option, errno)
+	}
+}
+
+func main() {
+	// The death signal and Landlock belong to the thread that asks for them, and exec keeps those
+	// of the thread that calls it.
+	runtime.LockOSThread()
+	parent, reads, writes, command := parse(os.Args[1:])
+	prctl(prSetPdeathsig, uintptr(syscall.SIGKILL))
+	if os.Getppid() != parent {
+		os.Exit(125) // the owner died before we asked
+	}
+	prctl(prSetNoNewPrivs, 1)
+	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
+		fail("core limit: %v", err)
+	}
+	if err := confine(reads, writes); err != nil {
+		fail("landlock: %v", err)
+	}
+	err := syscall.Exec(command[0], command, os.Environ())
+	fail("%s: %v", command[0], err)
+}
+
+func parse(args []string) (parent int, reads, writes, command []string) {
+	for len(args) >= 2 {
+		name, value := args[0], args[1]
+		if name == "--" {
+			return parent, reads, writes, args[1:]
+		}
+		switch name {
+		case "--parent":
+			number, err := strconv.Atoi(value)
+			if err != nil {
+				fail("%s is not a process id", value)
+			}
+			parent = number
+		case "--read":
+			reads = append(reads, value)
+		case "--write":
+			writes = append(writes, value)
+		default:
+			fail("unknown flag %s", name)
+		}
+		args = args[2:]
+	}
+	fail("no program given")
+	return
+}

@@ -1,0 +1,102 @@
+"""The seam between Sandlot and a virtual machine monitor."""
+
+from __future__ import annotations
+
+import socket
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandlot.engine.config import MachineConfig
+
+
+@dataclass(frozen=True)
+class MachineStats:
+    """`private_bytes`: memory of the host that only this machine uses; `cpu_seconds`: spent so far."""
+
+    private_bytes: int
+    cpu_seconds: float
+
+
+class Machine(ABC):
+    """One running machine.
+
+    Life: an engine boots or restores it; it may be paused, saved while paused, and resumed; it ends
+    by `kill`, or by itself, and `wait` tells how. After `close` nothing of it is left.
+    """
+
+    pid: int
+    channel: socket.socket
+    """The host's end of the byte stream to the agent; the caller owns it."""
+    window: memoryview | None
+    """The memory window, or None where the engine has none."""
+    command: list[str]
+
+    @abstractmethod
+    async def pause(self) -> None:
+        """Stop the processors. Pausing twice is allowed."""
+
+    @abstractmethod
+    async def resume(self) -> None:
+        """Let the processors run."""
+
+    @abstractmethod
+    async def save(self) -> None:
+        """Write the device state of a paused machine to the file that `boot` was given."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End the machine at once. Never fails; the end is seen by `wait`."""
+
+    @abstractmethod
+    async def wait(self) -> int:
+        """Wait until the machine has ended; returns the monitor's exit status."""
+
+    @abstractmethod
+    def console_tail(self) -> str:
+        """The last lines of the guest's console and of the monitor's own messages."""
+
+    @abstractmethod
+    def stats(self) -> MachineStats:
+        """What the machine uses on the host."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Kill the machine if it runs, wait for it, release every descriptor and mapping."""
+
+
+class Engine(ABC):
+    """Makes machines. `identity` changes whenever saved state of another engine does not fit."""
+
+    @property
+    @abstractmethod
+    def accelerator(self) -> str:
+        """`kvm`, `hvf` or `tcg`."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """Text naming everything of the engine that a saved state depends on."""
+
+    @abstractmethod
+    def window_address(self, config: MachineConfig) -> int | None:
+        """The guest's physical address of the memory window, or None where there is none."""
+
+    @abstractmethod
+    def console_argument(self) -> str:
+        """The kernel's console argument on this engine's machine, such as `console=ttyS0`."""
+
+    @abstractmethod
+    async def boot(self, config: MachineConfig, state: Path) -> Machine:
+        """Start a machine from its kernel; `save` will write to `state`.
+
+        Raises:
+            EngineUnavailable: the monitor cannot be started.
+        """
+
+    @abstractmethod
+    async def restore(self, config: MachineConfig, state: Path) -> Machine:
+        """Start a machine from saved device state and the memory in `config.ram`.
+
+        Returns once the process runs; whether the guest lives is seen on the channel.
+        """

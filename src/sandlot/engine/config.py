@@ -1,0 +1,39 @@
+"""What a machine is made of. Frozen data, no side effects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+WINDOW_SIZE = 16 * MIB
+# Every disk is this large in the template; what a file does not have cannot be reached.
+DEVICE_SIZE = 64 * GIB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disk:
+    """A raw disk. `size` (bytes) is what the guest may reach; the device always looks larger."""
+
+    path: Path
+    readonly: bool
+    size: int = DEVICE_SIZE
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineConfig:
+    """Everything an engine needs to make a machine.
+
+    `memory` is in bytes, `ram` the file that holds the guest's memory: shared with the file when a
+    template is made, private to the process (copy on write) when one is restored.
+    """
+
+    memory: int
+    cpus: int
+    ram: Path
+    disks: tuple[Disk, ...]
+    kernel: Path | None = None
+    initrd: Path | None = None
+    cmdline: str = ""
+    window: int = WINDOW_SIZE

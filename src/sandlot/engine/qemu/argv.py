@@ -1,0 +1,118 @@
+"""`MachineConfig` to QEMU's command line. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sandlot.engine.config import MIB, MachineConfig
+
+# pc-i440fx: memory that does not fit below 3.5 GiB is split at 3 GiB and goes on at 4 GiB.
+# Source: QEMU hw/i386/pc_piix.c, pc_init1 (gigabyte alignment).
+_LOW_LIMIT = 0xE000_0000
+_LOW_SPLIT = 0xC000_0000
+_HIGH_BASE = 0x1_0000_0000
+
+
+@dataclass(frozen=True)
+class Descriptors:
+    """The inherited file descriptors, by number. `window` is None where there is no window."""
+
+    channel: int
+    monitor: int
+    console: int
+    state: int
+    window: int | None = None
+
+
+def window_address(config: MachineConfig, machine: str) -> int | None:
+    """Where the guest finds the window: behind its memory. Only x86-64 has one."""
+    if machine != "x86_64" or not config.window:
+        return None
+    total = config.memory + config.window
+    if total < _LOW_LIMIT:
+        return config.memory
+    # The tail of the last node always lies above 4 GiB then.
+    return _HIGH_BASE + (total - _LOW_SPLIT) - config.window
+
+
+def cpu_model(accelerator: str, machine: str) -> str:
+    """The processor that the guest sees.
+
+    TCG executes `rep movsb` byte by byte but `rep movsq` in words: without the two feature bits
+    the kernel copies with the latter.
+    """
+    if accelerator != "tcg":
+        return "host"
+    return "max,-erms,-fsrm" if machine == "x86_64" else "max"
+
+
+def build_argv(
+    config: MachineConfig,
+    *,
+    binary: str,
+    machine: str,
+    accelerator: str,
+    descriptors: Descriptors,
+    restore: bool,
+    cpu: str | None = None,
+) -> list[str]:
+    """The whole command line.
+
+    With `restore` the device state is read from `descriptors.state` and memory is private to the
+    process; otherwise the kernel is booted on memory that is shared with its file.
+    """
+    memory_mib, window_mib = config.memory // MIB, config.window // MIB
+    address = window_address(config, machine)
+    share = "off" if restore else "on"
+    argv = [
+        binary,
+        "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+        "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        *_machine(machine, accelerator),
+        "-cpu", cpu or cpu_model(accelerator, machine),
+        "-smp", str(config.cpus),
+        "-object",
+        f"memory-backend-file,id=ram,size={memory_mib}M,mem-path={config.ram},share={share}",
+    ]  # fmt: skip
+    if address is not None and descriptors.window is not None:
+        argv += [
+            "-m", f"{memory_mib + window_mib}M",
+            "-object",
+            f"memory-backend-file,id=window,size={window_mib}M,"
+            f"mem-path=/proc/self/fd/{descriptors.window},share=on",
+            "-numa", f"node,cpus=0-{config.cpus - 1},memdev=ram",
+            "-numa", "node,memdev=window",
+        ]  # fmt: skip
+    else:
+        argv += ["-m", f"{memory_mib}M", "-numa", "node,memdev=ram"]
+    argv += [
+        "-chardev", f"socket,id=monitor,fd={descriptors.monitor}",
+        "-mon", "chardev=monitor,mode=control",
+        "-chardev", f"socket,id=console,fd={descriptors.console}",
+        "-serial", "chardev:console",
+        "-chardev", f"socket,id=channel,fd={descriptors.channel}",
+        "-device", "virtio-serial-pci,id=serial,max_ports=2",
+        "-device", "virtserialport,chardev=channel,name=sandlot.0",
+    ]  # fmt: skip
+    for index, disk in enumerate(config.disks):
+        mode = "read-only=on" if disk.readonly else "read-only=off,discard=unmap"
+        argv += [
+            "-blockdev", f"driver=file,node-name=f{index},filename={disk.path},locking=off,{mode}",
+            "-blockdev", f"driver=raw,node-name=d{index},file=f{index},size={disk.size},{mode}",
+            "-device", f"virtio-blk-pci,drive=d{index},id=disk{index}",
+        ]  # fmt: skip
+    # Without these a state saved on one command line is refused on another that differs in names.
+    argv += ["-global", "migration.send-configuration=off", "-global", "migration.x-ignore-shared=on"]
+    if restore:
+        argv += ["-incoming", f"fd:{descriptors.state}"]
+    else:
+        argv += ["-kernel", str(config.kernel), "-initrd", str(config.initrd)]
+        argv += ["-append", config.cmdline]
+    return argv
+
+
+def _machine(machine: str, accelerator: str) -> list[str]:
+    if machine == "aarch64":
+        return ["-machine", "virt,gic-version=max,suppress-vmdesc=on", "-accel", accelerator]
+    accel = "tcg,tb-size=128" if accelerator == "tcg" else accelerator
+    return ["-machine", "pc,vmport=off,suppress-vmdesc=on", "-accel", accel]

@@ -1,0 +1,173 @@
+"""One QEMU machine: its process, channel, window, console and monitor as one thing."""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import os
+import socket
+from pathlib import Path
+
+from sandlot.engine.base import Machine, MachineStats
+from sandlot.engine.config import MachineConfig
+from sandlot.engine.qemu.argv import Descriptors, build_argv, window_address
+from sandlot.engine.qemu.console import Console
+from sandlot.engine.qemu.monitor import Monitor
+from sandlot.engine.qemu.process import MonitorProcess, make_window, socket_pair
+from sandlot.errors import BootError, SandboxError
+
+
+class QemuMachine(Machine):
+    """Made by `start`."""
+
+    def __init__(
+        self, process: MonitorProcess, channel: socket.socket, monitor: Monitor, console: Console,
+        window: mmap.mmap | None, state: int, command: list[str],
+    ) -> None:  # fmt: skip
+        self.pid = process.pid
+        self.channel = channel
+        self.command = command
+        self._window_map = window
+        self.window = memoryview(window) if window is not None else None
+        self._process = process
+        self._monitor = monitor
+        self._console = console
+        self._state = state
+
+    @classmethod
+    async def start(
+        cls, config: MachineConfig, state: Path, *, binary: str, machine: str, accelerator: str,
+        restore: bool, cpu: str | None = None,
+    ) -> QemuMachine:  # fmt: skip
+        """Start QEMU; every descriptor is closed again when that fails."""
+        ours: list[socket.socket] = []
+        theirs: list[socket.socket] = []
+        files: list[int] = []
+        window_map: mmap.mmap | None = None
+        try:
+            for _ in range(3):
+                one, other = socket_pair()
+                ours.append(one)
+                theirs.append(other)
+            flags = os.O_RDONLY if restore else os.O_RDWR | os.O_CREAT | os.O_TRUNC
+            files.append(os.open(state, flags | os.O_CLOEXEC, 0o600))
+            if window_address(config, machine) is not None:
+                files.append(make_window(config.window))
+                window_map = mmap.mmap(files[1], config.window)
+            descriptors = Descriptors(
+                channel=theirs[0].fileno(),
+                monitor=theirs[1].fileno(),
+                console=theirs[2].fileno(),
+                state=files[0],
+                window=files[1] if len(files) > 1 else None,
+            )
+            argv = build_argv(
+                config, binary=binary, machine=machine, accelerator=accelerator,
+                descriptors=descriptors, restore=restore, cpu=cpu,
+            )  # fmt: skip
+            reads = [p for p in (config.kernel, config.initrd) if p is not None]
+            reads += [d.path for d in config.disks if d.readonly]
+            writes = [config.ram, *(d.path for d in config.disks if not d.readonly)]
+            passed = [*(s.fileno() for s in theirs), *files]
+            process = await MonitorProcess.start(argv, passed, reads, writes)
+        except BaseException:
+            for each in (*ours, *theirs):
+                each.close()
+            for descriptor in files:
+                os.close(descriptor)
+            if window_map is not None:
+                window_map.close()
+            raise
+        for sock in theirs:
+            sock.close()
+        if len(files) > 1:
+            os.close(files[1])
+        channel, monitor, console = ours
+        return cls(
+            process, channel, Monitor(monitor), Console(console), window_map, files[0], argv
+        )
+
+    async def pause(self) -> None:
+        await self._monitor.execute("stop")
+
+    async def resume(self) -> None:
+        await self._monitor.execute("cont")
+
+    async def save(self) -> None:
+        """Device state by an outgoing migration that leaves the shared memory where it is."""
+        await self._monitor.execute("migrate", uri=f"fd:{self._state}")
+        while True:
+            status = await self._monitor.execute("query-migrate")
+            if status.get("status") == "completed":
+                return
+            if status.get("status") in ("failed", "cancelled"):
+                raise SandboxError(f"saving the machine failed: {status.get('error-desc', '')}")
+            await asyncio.sleep(0.002)  # QEMU tells of progress only when asked
+
+    async def query(self, command: str) -> object:
+        """Any QMP query, for tests and `doctor`."""
+        return await self._monitor.execute(command)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    async def wait(self) -> int:
+        return await self._process.wait()
+
+    def console_tail(self) -> str:
+        self._console.drain()
+        return "\n".join(x for x in (self._console.tail(), self._process.messages().strip()) if x)
+
+    def console_text(self) -> str:
+        """All that is kept of the console."""
+        self._console.drain()
+        return self._console.text()
+
+    def stats(self) -> MachineStats:
+        return MachineStats(_private_bytes(self.pid), _cpu_seconds(self.pid))
+
+    def failure(self, message: str) -> BootError:
+        """An error that carries the command, the exit status and the console's end."""
+        return BootError(
+            message, command=self.command, exit_code=self._process.exit_status,
+            console_tail=self.console_tail(),
+        )  # fmt: skip
+
+    async def close(self) -> None:
+        self._process.kill()
+        await self._process.wait()
+        await self._monitor.close()
+        self._console.drain()
+        self._console.close()
+        self._process.close()
+        self.channel.close()
+        if self._state >= 0:
+            os.close(self._state)
+            self._state = -1
+        if self.window is not None:
+            self.window.release()
+            self.window = None
+        if self._window_map is not None:
+            try:
+                self._window_map.close()
+            except BufferError:
+                pass  # a view is still held by a reader; the mapping goes with it
+            self._window_map = None
+
+
+def _private_bytes(pid: int) -> int:
+    """Private memory of a process in bytes (Linux: smaps_rollup), 0 where it cannot be known."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    wanted = ("Private_Clean:", "Private_Dirty:")
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(wanted))
+
+
+def _cpu_seconds(pid: int) -> float:
+    try:
+        values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(values[11]) + int(values[12])) / os.sysconf("SC_CLK_TCK")

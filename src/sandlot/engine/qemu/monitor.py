@@ -1,0 +1,62 @@
+"""QMP: the few commands that we need, on the library of the QEMU project.
+
+The library is imported on first use: a restore needs no command, so `sandlot run` never pays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Any
+
+from sandlot.errors import SandboxError
+
+if TYPE_CHECKING:
+    from qemu.qmp import QMPClient
+
+
+class Monitor:
+    """A QMP connection over an inherited socket, opened by the first command."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket: socket.socket | None = sock
+        self._client: QMPClient | None = None
+        self._lock = asyncio.Lock()
+
+    async def execute(self, command: str, **arguments: Any) -> Any:
+        """Run one command and return its result.
+
+        Raises:
+            SandboxError: QEMU refused it or is gone.
+        """
+        from qemu.qmp import QMPError
+
+        try:
+            async with self._lock:
+                client = await self._connect()
+            return await client.execute(command, arguments)
+        except (QMPError, OSError, EOFError) as error:
+            raise SandboxError(f"QEMU refused `{command}`: {error}") from error
+
+    async def _connect(self) -> QMPClient:
+        if self._client is None:
+            from qemu.qmp import QMPClient
+
+            assert self._socket is not None
+            client = QMPClient("sandlot")
+            client.logger.setLevel("CRITICAL")
+            await client.connect(self._socket)
+            self._client, self._socket = client, None
+        return self._client
+
+    async def close(self) -> None:
+        """Drop the connection."""
+        if self._client is not None:
+            try:
+                await self._client.disconnect()
+            except Exception:  # the other end is usually gone, in one of many ways
+                pass
+            self._client = None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None

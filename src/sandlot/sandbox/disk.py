@@ -1,0 +1,109 @@
+"""The writable disk of a sandbox: a sparse copy of an empty ext4 file system of that size."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+from pathlib import Path
+
+from sandlot.engine.config import DEVICE_SIZE, MIB
+from sandlot.errors import ConfigError, HostError, ResourceError
+from sandlot.state.lock import locked
+
+SMALLEST = 64 * MIB
+_FICLONE = 0x40049409  # linux/fs.h
+
+
+def check_size(size: int) -> int:
+    """A disk's size in bytes, in whole MiB.
+
+    Raises:
+        ConfigError: too small or too large.
+    """
+    if not SMALLEST <= size <= DEVICE_SIZE:
+        raise ConfigError(f"disk size {size // MIB}M is out of range", hint="use 64M to 64G")
+    return size // MIB * MIB
+
+
+def _mke2fs() -> str:
+    found = shutil.which("mke2fs", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/opt/homebrew/sbin")
+    if found is None:
+        raise HostError("`mke2fs` was not found", hint="sudo apt-get install e2fsprogs")
+    return found
+
+
+async def _blank(folder: Path, size: int) -> Path:
+    """An empty file system of `size` bytes, made once."""
+    path = folder / f"ext4-v1-{size}.img"
+    if path.exists():
+        return path
+    async with locked(folder / "lock"):
+        if path.exists():
+            return path
+        partial = folder / f".new-{size}.img"
+        try:
+            with partial.open("wb") as file:
+                file.truncate(size)
+            # A small journal, and nothing that the guest would have to initialise later.
+            process = await asyncio.create_subprocess_exec(
+                _mke2fs(), "-q", "-F", "-t", "ext4", "-m", "0", "-b", "4096", "-L", "sandlot",
+                "-J", "size=16" if size >= 512 * MIB else "size=4", "-O", "^resize_inode",
+                "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", str(partial),
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            _, said = await process.communicate()
+            if process.returncode:
+                raise HostError(f"mke2fs failed: {said.decode(errors='replace').strip()}")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    return path
+
+
+async def make_disk(folder: Path, size: int, target: Path) -> None:
+    """Put a new empty disk of `size` bytes at `target`.
+
+    Raises:
+        ResourceError: the host's disk is full.
+    """
+    try:
+        copy_sparse(await _blank(folder, size), target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            target.unlink()
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceError(
+                f"no space left on the host for the disk {target}",
+                hint="free some, or set SANDLOT_DATA to a folder on another disk",
+            ) from error
+        raise
+
+
+def copy_sparse(source: Path, target: Path) -> None:
+    """Copy a file and its holes; instantly where the file system can share blocks."""
+    with source.open("rb", buffering=0) as old, target.open("wb", buffering=0) as new:
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
+            return
+        size, position = os.fstat(old.fileno()).st_size, 0
+        new.truncate(size)
+        while position < size:
+            try:
+                start = os.lseek(old.fileno(), position, os.SEEK_DATA)
+            except OSError:
+                break
+            end = os.lseek(old.fileno(), start, os.SEEK_HOLE)
+            os.lseek(old.fileno(), start, os.SEEK_SET)
+            os.lseek(new.fileno(), start, os.SEEK_SET)
+            left = end - start
+            while left:
+                copied = os.sendfile(new.fileno(), old.fileno(), None, left)
+                if not copied:
+                    break
+                left -= copied
+            position = end

@@ -1,0 +1,73 @@
+"""Sizes, durations and names as people write them. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from sandlot.errors import ConfigError
+
+_SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?$", re.IGNORECASE)
+_DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?$")
+_NAME = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$")
+_UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+_SECONDS = {"ms": 0.001, "s": 1, None: 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_size(value: int | str, what: str = "size") -> int:
+    """`"512M"`, `"4GiB"` or a number of bytes, as bytes; units are powers of 1024.
+
+    Raises:
+        ConfigError: not a size.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value <= 0:
+            raise ConfigError(f"{what} {value} is not a size", hint="use for example 512M or 4G")
+        return value
+    found = _SIZE.match(str(value).strip())
+    size = int(float(found[1]) * 1024 ** _UNITS[found[2].upper()]) if found else 0
+    if size <= 0:
+        raise ConfigError(f"{what} {value!r} is not a size", hint="use for example 512M or 4G")
+    return size
+
+
+def parse_duration(value: float | str | None, what: str = "timeout") -> float | None:
+    """`"10m"`, `"1.5s"` or seconds, as seconds; None stays None.
+
+    Raises:
+        ConfigError: not a duration, or not above zero.
+    """
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+    else:
+        found = _DURATION.match(str(value).strip())
+        seconds = float(found[1]) * _SECONDS[found[2]] if found else 0.0
+    if not 0 < seconds < 1e9:
+        raise ConfigError(f"{what} {value!r} is not a duration", hint="use for example 30s or 10m")
+    return seconds
+
+
+def check_name(name: str) -> str:
+    """A sandbox's name, if it is one.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not _NAME.match(name):
+        raise ConfigError(
+            f"{name!r} is not a name for a sandbox",
+            hint="use letters, digits, `_`, `.` and `-`, at most 63, beginning with a letter or digit",
+        )
+    return name
+
+
+def check_hostname(name: str) -> str:
+    """A host name, if it is one.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not re.match(r"^[a-zA-Z0-9]([a-zA-Z0-9.-]{0,61}[a-zA-Z0-9])?$", name):
+        raise ConfigError(f"{name!r} is not a host name", hint="use letters, digits, `.` and `-`")
+    return name

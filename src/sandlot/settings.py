@@ -1,0 +1,41 @@
+"""Every environment variable that Sandlot reads, in one place."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says. Empty text means: not set."""
+
+    data: Path
+    """SANDLOT_DATA, else XDG_DATA_HOME/sandlot: images, templates, sandboxes."""
+    runtime: Path
+    """SANDLOT_RUNTIME, else XDG_RUNTIME_DIR/sandlot: the sockets of running sandboxes."""
+    qemu: str = ""
+    """SANDLOT_QEMU: the QEMU program to use."""
+    accelerator: str = ""
+    """SANDLOT_ACCELERATOR: `kvm`, `hvf` or `tcg`, taken without a probe."""
+    kernel: str = ""
+    """SANDLOT_KERNEL: a guest kernel image instead of the distribution's."""
+    kernel_modules: str = ""
+    """SANDLOT_KERNEL_MODULES: the folder of that kernel's modules, if it needs any."""
+
+    @classmethod
+    def read(cls) -> Settings:
+        """From the environment as it is now."""
+        get = os.environ.get
+        home = Path(get("HOME") or Path.home())
+        data = Path(get("SANDLOT_DATA") or Path(get("XDG_DATA_HOME") or home / ".local/share") / "sandlot")
+        runtime = get("SANDLOT_RUNTIME")
+        if not runtime:
+            base = get("XDG_RUNTIME_DIR")
+            runtime = f"{base}/sandlot" if base and os.access(base, os.W_OK) else f"{data}/run"
+        return cls(
+            data.absolute(), Path(runtime).absolute(), get("SANDLOT_QEMU", ""),
+            get("SANDLOT_ACCELERATOR", ""), get("SANDLOT_KERNEL", ""),
+            get("SANDLOT_KERNEL_MODULES", ""),
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Saved machines. For now the templates that every sandbox is restored from."""

@@ -1,0 +1,297 @@
+"""Templates: a machine saved just after its agent came up, before any root was mounted.
+
+One template serves every image: it depends on the kernel, the agent, the memory, the processors
+and the engine only. `TemplateStore.get` finds it, or boots it once for all programs that wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandlot.engine.accelerator import boot_identity
+from sandlot.engine.base import Engine, Machine
+from sandlot.engine.config import DEVICE_SIZE, Disk, MachineConfig
+from sandlot.errors import BootError, ExecError, GuestProtocolError, SandboxDied, SandboxError
+from sandlot.guest.agent import agent_path
+from sandlot.guest.channel import Channel
+from sandlot.guest.initramfs import build_initramfs
+from sandlot.guest.kernel import Kernel
+from sandlot.guest.session import Command, GuestSession
+from sandlot.state.lock import FileLock, locked
+from sandlot.wire.frames import FIRST_TOKEN
+
+FORMAT = 3
+BOOT_PATIENCE = 60.0  # seconds until the watchdog ends a boot
+BOOT_TRIES = 2
+KEEP_UNUSED = 14 * 24 * 3600.0  # seconds after which a template nobody used is removed
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Template:
+    """A saved machine. `token` begins a session with it."""
+
+    folder: Path
+    memory: int
+    cpus: int
+    token: bytes
+
+    @property
+    def state(self) -> Path:
+        """The device state."""
+        return self.folder / "state"
+
+    def config(self, image: Path, disk: Path, disk_size: int) -> MachineConfig:
+        """The machine that a restore makes: this memory, an image and a writable disk (bytes)."""
+        return MachineConfig(
+            memory=self.memory, cpus=self.cpus, ram=self.folder / "ram",
+            disks=(
+                Disk(path=image, readonly=True),
+                Disk(path=disk, readonly=False, size=disk_size),
+            ),
+        )  # fmt: skip
+
+
+def kernel_arguments(engine: Engine, config: MachineConfig) -> str:
+    """The guest kernel's command line."""
+    words = [
+        engine.console_argument(), "quiet", "loglevel=4", "panic=-1", "reboot=t",
+        "random.trust_cpu=on", "cryptomgr.notests", "8250.nr_uarts=1", "i8042.noaux",
+        "i8042.nokbd", "no_timer_check", "audit=0", "nowatchdog",
+    ]  # fmt: skip
+    if engine.accelerator == "tcg":
+        words.append("mitigations=off")  # an emulated processor does not speculate
+    address = engine.window_address(config)
+    if address is not None:
+        words.append(f"memmap={config.window // 1024}K${address:#x}")
+        words.append(f"sandlot.window={config.window}@{address}")
+    return " ".join(words)
+
+
+class TemplateStore:
+    """The templates of one state directory."""
+
+    def __init__(self, folder: Path, kernels: Path, machine: str, *, tell: Tell = lambda _: None) -> None:
+        self._folder = folder
+        self._kernels = kernels
+        self._machine = machine
+        self._tell = tell
+        self._known: dict[str, tuple[Template, tuple[int, ...]]] = {}
+
+    async def get(self, engine: Engine, kernel: Kernel, *, memory: int, cpus: int) -> Template:
+        """The template for machines of `memory` bytes and `cpus` processors.
+
+        Raises:
+            BootError: the guest did not come up, twice.
+        """
+        agent = agent_path(self._machine)
+        key = self._key(engine, kernel, agent, memory, cpus)
+        found = self._usable(key, memory, cpus)
+        if found is not None:
+            return found
+        async with locked(self._folder / f"{key}.lock"):
+            found = self._usable(key, memory, cpus)
+            if found is not None:
+                return found
+            self._tell("preparing the machine (once)")
+            await self._build(key, engine, kernel, agent, memory, cpus)
+            self._forget_unused()
+            found = self._usable(key, memory, cpus)
+        if found is None:
+            raise BootError("the template was damaged while it was made", hint="is the disk full?")
+        return found
+
+    def discard(self, template: Template) -> None:
+        """Forget a template that did not come to life, so that the next `get` makes it anew."""
+        shutil.rmtree(template.folder, ignore_errors=True)
+
+    def _key(self, engine: Engine, kernel: Kernel, agent: Path, memory: int, cpus: int) -> str:
+        status = kernel.image.stat()
+        what = (
+            FORMAT, engine.identity, kernel.name, status.st_size, status.st_mtime_ns,
+            _digest(agent), memory, cpus,
+        )  # fmt: skip
+        return hashlib.sha256(repr(what).encode()).hexdigest()[:24]
+
+    # -- trust -----------------------------------------------------------------------------
+
+    def _usable(self, key: str, memory: int, cpus: int) -> Template | None:
+        """The template if it is whole. Its memory is read in full once per boot of the host."""
+        folder = self._folder / key
+        try:
+            marks = _marks(folder)
+            known = self._known.get(key)
+            if known is not None and known[1] == marks:
+                return known[0]
+            manifest = json.loads((folder / "manifest.json").read_text())
+            if manifest["marks"] != list(marks) or manifest["state"] != _digest(folder / "state"):
+                return None
+            if manifest["boot"] != boot_identity():
+                if manifest["ram"] != _digest_sparse(folder / "ram"):
+                    return None
+                manifest["boot"] = boot_identity()
+                _write_json(folder / "manifest.json", manifest)
+            os.utime(folder)  # the time of the last use, for `_forget_unused`
+            template = Template(folder, memory, cpus, bytes.fromhex(manifest["token"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        self._known[key] = (template, marks)
+        return template
+
+    def _forget_unused(self) -> None:
+        for folder in self._folder.iterdir():
+            lock = FileLock.take(folder.with_name(f"{folder.name.partition('.new')[0]}.lock"))
+            if lock is None or not folder.is_dir():
+                if lock is not None:
+                    lock.release()
+                continue
+            try:
+                old = time.time() - folder.stat().st_mtime > KEEP_UNUSED
+                if old or ".new" in folder.name:
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                lock.release()
+
+    # -- making ----------------------------------------------------------------------------
+
+    async def _build(
+        self, key: str, engine: Engine, kernel: Kernel, agent: Path, memory: int, cpus: int
+    ) -> None:
+        folder = Path(tempfile.mkdtemp(prefix=f"{key}.new", dir=self._folder))
+        try:
+            initrd = folder / "initrd"
+            initrd.write_bytes(await asyncio.to_thread(build_initramfs, kernel, agent))
+            for name, size in (("ram", memory), ("blank", DEVICE_SIZE)):
+                with (folder / name).open("wb") as file:
+                    file.truncate(size)
+            blank = folder / "blank"
+            config = MachineConfig(
+                memory=memory, cpus=cpus, ram=folder / "ram", kernel=kernel.image, initrd=initrd,
+                disks=(Disk(path=blank, readonly=True), Disk(path=blank, readonly=False)),
+            )  # fmt: skip
+            token = await self._boot(engine, config, folder / "state")
+            initrd.unlink()
+            blank.unlink()
+            await asyncio.to_thread(_seal, folder, token)
+            target = self._folder / key
+            shutil.rmtree(target, ignore_errors=True)
+            folder.rename(target)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    async def _boot(self, engine: Engine, config: MachineConfig, state: Path) -> bytes:
+        """Boot, wait for the agent, save; a watchdog ends a boot that hangs and tries once more."""
+        cmdline = kernel_arguments(engine, config)
+        config = MachineConfig(**{**config.__dict__, "cmdline": cmdline})
+        for left in reversed(range(BOOT_TRIES)):
+            machine = await engine.boot(config, state)
+            try:
+                return await _save_when_up(machine)
+            except (SandboxDied, GuestProtocolError) as error:
+                if not left:
+                    raise BootError(
+                        f"the guest did not come up: {error.message}", command=machine.command,
+                        console_tail=machine.console_tail(), hint="see `sandlot doctor`",
+                    ) from error  # fmt: skip
+            finally:
+                await machine.close()
+        raise AssertionError("unreachable")
+
+
+async def cold_boot(
+    store: TemplateStore, engine: Engine, kernel: Kernel, *, memory: int, cpus: int
+) -> None:
+    """Make a template anew even if there is one; for benchmarks and tests."""
+    agent = agent_path(store._machine)
+    key = store._key(engine, kernel, agent, memory, cpus)
+    async with locked(store._folder / f"{key}.lock"):
+        await store._build(key, engine, kernel, agent, memory, cpus)
+
+
+async def _save_when_up(machine: Machine) -> bytes:
+    channel, token = await Channel.resynced(
+        machine.channel, machine.window, FIRST_TOKEN, patience=BOOT_PATIENCE
+    )
+    try:
+        # Warm: what the agent does for the first command is then in every child's memory.
+        session = GuestSession(channel)
+        for _ in range(3):
+            try:
+                process = await session.start(Command(argv=[b"/init"]))
+                await process.wait()
+            except ExecError:
+                pass
+        await machine.pause()
+        await machine.save()
+    except SandboxError as error:
+        raise BootError(
+            f"the machine could not be saved: {error.message}",
+            console_tail=machine.console_tail(),
+        ) from error
+    finally:
+        channel.close()
+    return token
+
+
+def _seal(folder: Path, token: bytes) -> None:
+    """Write down what the template is, after its bytes are on the disk."""
+    for name in ("ram", "state"):
+        with (folder / name).open("rb") as file:
+            os.fsync(file.fileno())
+    _write_json(
+        folder / "manifest.json",
+        {
+            "marks": list(_marks(folder)),
+            "state": _digest(folder / "state"),
+            "ram": _digest_sparse(folder / "ram"),
+            "boot": boot_identity(),
+            "token": token.hex(),
+        },
+    )
+
+
+def _marks(folder: Path) -> tuple[int, ...]:
+    """What changes when somebody writes to the files: cheap enough to look at every time."""
+    ram, state = (folder / "ram").stat(), (folder / "state").stat()
+    return (ram.st_size, ram.st_mtime_ns, state.st_size, state.st_mtime_ns)
+
+
+def _write_json(path: Path, data: object) -> None:
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(data))
+    partial.replace(path)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest_sparse(path: Path) -> str:
+    """The digest of a sparse file's data and where it lies; holes are skipped."""
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        size, position = os.fstat(file.fileno()).st_size, 0
+        while position < size:
+            try:
+                start = os.lseek(file.fileno(), position, os.SEEK_DATA)
+            except OSError:
+                break
+            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            for at in range(start, end, 1 << 20):
+                piece = os.pread(file.fileno(), min(1 << 20, end - at), at)
+                if piece.strip(b"\0"):
+                    digest.update(at.to_bytes(8, "big"))
+                    digest.update(piece)
+            position = end
+    return digest.hexdigest()

@@ -1,0 +1,256 @@
+"""The sandboxes that exist: one folder each, whose name is the lock on the name.
+
+A folder is filled under another name and renamed into place, so a sandbox is there whole or not at
+all. Who runs a sandbox holds the flock on its `owner.lock`; when that holder dies, however it
+dies, the next reader sees a stopped sandbox. See docs/design/0004-state-without-a-database.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sandlot.errors import NameTaken, SandboxNotFound, StateError, WrongState
+from sandlot.state.lock import FileLock, is_held
+
+
+@dataclass(frozen=True, kw_only=True)
+class SandboxRecord:
+    """What a sandbox was made with. Sizes in bytes, `created` in seconds since 1970."""
+
+    id: str
+    name: str
+    image: str
+    image_digest: str
+    memory: int
+    cpus: int
+    disk: int
+    hostname: str
+    machine_id: str
+    env: dict[str, str] = field(default_factory=dict)
+    workdir: str = ""
+    user: str = ""
+    command: list[str] = field(default_factory=list)
+    tty: bool = False
+    auto_remove: bool = False
+    detached: bool = False
+    created: float = 0.0
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Whether a sandbox runs, and how its main command ended when it has."""
+
+    running: bool
+    owner: int = 0
+    monitor: int = 0
+    started: float = 0.0
+    exit_code: int | None = None
+    finished: float = 0.0
+
+
+class SandboxFolder:
+    """One sandbox on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def lock_path(self) -> Path:
+        return self.path / "owner.lock"
+
+    @property
+    def disk(self) -> Path:
+        return self.path / "disk.img"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "output.jsonl"
+
+    @property
+    def console(self) -> Path:
+        return self.path / "console.log"
+
+    def record(self) -> SandboxRecord:
+        """What it was made with.
+
+        Raises:
+            SandboxNotFound: it is gone.
+            StateError: its record cannot be read.
+        """
+        try:
+            return SandboxRecord(**json.loads((self.path / "sandbox.json").read_text()))
+        except FileNotFoundError:
+            raise SandboxNotFound(f"no sandbox is named {self.path.name!r}") from None
+        except (OSError, ValueError, TypeError) as error:
+            raise StateError(
+                f"the record of sandbox {self.path.name!r} cannot be read: {error}",
+                hint=f"`sandlot rm -f {self.path.name}` removes it",
+            ) from error
+
+    def run_state(self) -> RunState:
+        """As its owner left it; a dead owner means not running."""
+        data: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError):
+            data = json.loads((self.path / "run.json").read_text())
+        data["running"] = is_held(self.lock_path)
+        known = {k: v for k, v in data.items() if k in RunState.__dataclass_fields__}
+        return RunState(**known)
+
+    def write_run_state(self, **values: Any) -> None:
+        """Replace what is known about the current or last run."""
+        write_json(self.path / "run.json", values)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        StateError: the disk is full or not writable.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        partial.write_text(json.dumps(data))
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise StateError(f"cannot write {path}: {error.strerror}") from error
+
+
+class SandboxFolders:
+    """All sandboxes of one state directory."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @contextlib.contextmanager
+    def creating(self, record: SandboxRecord) -> Iterator[tuple[SandboxFolder, FileLock]]:
+        """A new folder to fill, which gets its name when the block ends well.
+
+        Yields the folder and the owner's lock on it, which the caller keeps or releases.
+
+        Raises:
+            NameTaken: another sandbox has the name, now or at the end of the block.
+        """
+        self._refuse_taken(record.name)
+        partial = self._root / f".new-{record.id}"
+        try:
+            partial.mkdir(mode=0o700)
+        except OSError as error:
+            raise StateError(
+                f"the state directory {self._root} cannot be written: {error.strerror}",
+                hint="make it writable, or set SANDLOT_DATA to a folder that is",
+            ) from error
+        lock: FileLock | None = None
+        try:
+            lock = FileLock.take(partial / "owner.lock")
+            assert lock is not None
+            folder = SandboxFolder(partial)
+            write_json(partial / "sandbox.json", asdict(record))
+            yield folder, lock
+            try:
+                partial.rename(self._root / record.name)
+            except OSError:
+                self._refuse_taken(record.name)
+                raise
+            folder.path = self._root / record.name
+        except BaseException:
+            if lock is not None:
+                lock.release()
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+    def _refuse_taken(self, name: str) -> None:
+        if (self._root / name).exists():
+            raise NameTaken(
+                f"a sandbox named {name!r} exists already",
+                hint=f"choose another name, or remove it with `sandlot rm {name}`",
+            )
+
+    def find(self, name_or_id: str) -> SandboxFolder:
+        """By name, or by id or its unique beginning.
+
+        Raises:
+            SandboxNotFound: there is none.
+        """
+        if name_or_id and "/" not in name_or_id and not name_or_id.startswith("."):
+            path = self._root / name_or_id
+            if (path / "sandbox.json").exists():
+                return SandboxFolder(path)
+            matches = [f for f in self.all() if self._id(f).startswith(name_or_id)]
+            if len(matches) == 1 and len(name_or_id) >= 2:
+                return matches[0]
+        raise SandboxNotFound(f"no sandbox is named {name_or_id!r}", hint="`sandlot ps -a` lists them")
+
+    @staticmethod
+    def _id(folder: SandboxFolder) -> str:
+        with contextlib.suppress(SandboxNotFound, StateError):
+            return folder.record().id
+        return ""
+
+    def all(self) -> list[SandboxFolder]:
+        """Every sandbox, by name; leftovers of dead programs are cleaned away first."""
+        folders = []
+        for path in sorted(self._root.iterdir()):
+            if path.name.startswith("."):
+                self._sweep(path)
+            elif path.is_dir():
+                folder = SandboxFolder(path)
+                if not self._left_behind(folder):
+                    folders.append(folder)
+        return folders
+
+    def _sweep(self, path: Path) -> None:
+        """Remove a folder that was never finished, or never quite removed, if its maker is dead."""
+        young = False
+        with contextlib.suppress(OSError):
+            young = time.time() - path.stat().st_mtime < 60  # its maker may not hold the lock yet
+        if not young and not is_held(path / "owner.lock"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _left_behind(self, folder: SandboxFolder) -> bool:
+        """Remove a `--rm` sandbox whose owner died before it could."""
+        state = folder.path / "run.json"
+        if not state.exists() or is_held(folder.lock_path):
+            return False
+        try:
+            doomed = folder.record().auto_remove
+        except (SandboxNotFound, StateError):
+            return False
+        if doomed:
+            with contextlib.suppress(WrongState, SandboxNotFound):
+                self.remove(folder)
+        return doomed
+
+    def remove(self, folder: SandboxFolder, lock: FileLock | None = None) -> None:
+        """Remove a stopped sandbox, or one whose owner's `lock` the caller holds.
+
+        Raises:
+            WrongState: it runs.
+        """
+        mine = lock or FileLock.take(folder.lock_path)
+        if mine is None:
+            if not folder.path.exists():
+                raise SandboxNotFound(f"no sandbox is named {folder.path.name!r}")
+            raise WrongState(
+                f"sandbox {folder.path.name!r} is running",
+                hint=f"stop it with `sandlot stop {folder.path.name}`, or use `rm -f`",
+            )
+        try:
+            doomed = self._root / f".rm-{secrets.token_hex(6)}"
+            try:
+                folder.path.rename(doomed)
+            except FileNotFoundError:
+                raise SandboxNotFound(f"no sandbox is named {folder.path.name!r}") from None
+            shutil.rmtree(doomed, ignore_errors=True)
+        finally:
+            mine.release()
