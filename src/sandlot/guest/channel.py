@@ -33,6 +33,10 @@ class ChannelStream:
         self._readable = asyncio.Event()
         self._writable = asyncio.Event()
 
+    def unread(self) -> bytes:
+        """Bytes that `read_message` took but did not need."""
+        return self._messages.rest()
+
     # Called by the channel.
 
     def on_data(self, data: bytes) -> None:
@@ -122,6 +126,11 @@ class ChannelStream:
         self.on_reset(None)
 
     @property
+    def was_reset(self) -> bool:
+        """Whether the stream was ended at once rather than finished."""
+        return self._was_reset
+
+    @property
     def ended(self) -> bool:
         """Whether nothing more will arrive, apart from what is already here."""
         return self._ended
@@ -162,6 +171,15 @@ class Channel(asyncio.Protocol):
         self._can_write.set()
         self._silent_ticks = 0
         self._ticker: asyncio.TimerHandle | None = None
+
+    @classmethod
+    async def connected(
+        cls, sock: socket.socket, *, died: Callable[[], SandboxError] | None = None
+    ) -> Channel:
+        """A session with another program of this host, which needs no resync."""
+        channel = cls(died=died)
+        await asyncio.get_running_loop().create_connection(lambda: channel, sock=sock)
+        return channel
 
     @classmethod
     async def resynced(

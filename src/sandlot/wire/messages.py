@@ -119,6 +119,16 @@ class Resize(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stop(Message):
+    """Between programs of the host: end the sandbox that you run. Never goes to a guest."""
+
+    kind: ClassVar[int] = 0x41
+    KILL: ClassVar[int] = 1
+    grace_ms: int = _tag(1, 0)
+    flags: int = _tag(2, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ok(Message):
     """The answer to a request that worked."""
 
@@ -162,7 +172,7 @@ class Exited(Message):
 KINDS: dict[int, type[Message]] = {
     message.kind: message
     for message in (
-        Configure, MountRoot, Exec, Stdio, Clock, Shutdown, Signal, Resize,
+        Configure, MountRoot, Exec, Stdio, Clock, Shutdown, Signal, Resize, Stop,
         Ok, Failed, Started, Exited,
     )
 }  # fmt: skip

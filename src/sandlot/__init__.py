@@ -1,0 +1,121 @@
+"""Sandlot: every agent deserves a computer.
+
+Runs untrusted code in microVMs of this process: no daemon, no root, nothing phones home.
+
+General layout, from what users hold down to the wire:
+
+    cli        the command line, one file per group of commands
+    sync       the same API without `await`
+    sandbox    Sandbox, Process, results; the keeper of a detached one, the door to a running one
+    snapshot   saved machines: the templates that sandboxes are restored from
+    guest      kernel, initial file system, agent, and the host's side of the channel to it
+    image      images: made from Debian packages, written as EROFS, stored by content
+    engine     the machine: the seam, QEMU, and the choice of accelerator
+    wire       the channel's bytes: frames, streams, messages; sans-io
+    state      what is on disk: folders, locks, records
+    errors     every error, as one tree
+    settings   every environment variable
+
+Imports point downwards only; tests/unit/test_layers.py holds them to it. Public names are the ones
+below; they are imported when first used, so that `import sandlot` stays light.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sandlot.errors import (
+    BootError,
+    CommandNotExecutable,
+    CommandNotFound,
+    ConfigError,
+    EngineUnavailable,
+    ExecError,
+    ExecTimeout,
+    GuestProtocolError,
+    HostError,
+    ImageError,
+    ImageNotFound,
+    KernelUnavailable,
+    LocalProtocolError,
+    NameTaken,
+    ProcessError,
+    ProtocolError,
+    ResourceError,
+    SandboxDied,
+    SandboxError,
+    SandboxNotFound,
+    StateError,
+    WrongState,
+)
+
+if TYPE_CHECKING:
+    from sandlot import sync
+    from sandlot.guest.process import ExitStatus, InputStream, OutputStream
+    from sandlot.image import Image, ImageConfig, ImageStore
+    from sandlot.sandbox.process import Process
+    from sandlot.sandbox.result import ExecResult
+    from sandlot.sandbox.sandbox import Sandbox, SandboxInfo
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "ExecResult": "sandlot.sandbox.result",
+    "ExitStatus": "sandlot.guest.process",
+    "Image": "sandlot.image",
+    "ImageConfig": "sandlot.image",
+    "ImageStore": "sandlot.image",
+    "InputStream": "sandlot.guest.process",
+    "OutputStream": "sandlot.guest.process",
+    "Process": "sandlot.sandbox.process",
+    "Sandbox": "sandlot.sandbox.sandbox",
+    "SandboxInfo": "sandlot.sandbox.sandbox",
+}
+
+__all__ = [
+    "BootError",
+    "CommandNotExecutable",
+    "CommandNotFound",
+    "ConfigError",
+    "EngineUnavailable",
+    "ExecError",
+    "ExecResult",
+    "ExecTimeout",
+    "ExitStatus",
+    "GuestProtocolError",
+    "HostError",
+    "Image",
+    "ImageConfig",
+    "ImageError",
+    "ImageNotFound",
+    "ImageStore",
+    "InputStream",
+    "KernelUnavailable",
+    "LocalProtocolError",
+    "NameTaken",
+    "OutputStream",
+    "Process",
+    "ProcessError",
+    "ProtocolError",
+    "ResourceError",
+    "Sandbox",
+    "SandboxDied",
+    "SandboxError",
+    "SandboxInfo",
+    "SandboxNotFound",
+    "StateError",
+    "WrongState",
+    "sync",
+]
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name == "sync":
+        return importlib.import_module("sandlot.sync")
+    if name in _LAZY:
+        value = getattr(importlib.import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'sandlot' has no attribute {name!r}")

@@ -1,0 +1,178 @@
+"""The door of a running sandbox: a socket that only its user can open, speaking the channel.
+
+Whoever runs a sandbox serves it; other programs of the same user connect, and the streams they
+open are joined to streams of the guest. So `exec` works the same from anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+
+from sandlot.errors import GuestProtocolError, SandboxDied, SandboxError
+from sandlot.guest.channel import BULK_CREDIT, Channel, ChannelStream
+from sandlot.guest.session import GuestSession
+from sandlot.sandbox.owned import OwnedMachine
+from sandlot.wire.messages import Exec, Failed, Message, Ok, Stdio, Stop, encode
+
+
+@contextlib.contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """A name for a socket path that fits the 108 bytes of sun_path, however deep the folder is."""
+    if len(os.fsencode(path)) < 100:
+        yield str(path)
+        return
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{path.name}"
+    finally:
+        os.close(descriptor)
+
+
+def door_path(sockets: Path, sandbox_id: str) -> Path:
+    """Where the door of a sandbox is."""
+    return sockets / f"{sandbox_id}.sock"
+
+
+class Door:
+    """Serves one owned machine to other programs."""
+
+    def __init__(self, owned: OwnedMachine, path: Path) -> None:
+        self._owned = owned
+        self._path = path
+        self._listener: socket.socket | None = None
+        self._channels: set[Channel] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def open(self) -> None:
+        """Begin to listen."""
+        self._path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.setblocking(False)
+            with _short(self._path) as name:
+                before = os.umask(0o177)
+                try:
+                    listener.bind(name)
+                finally:
+                    os.umask(before)
+            listener.listen(64)
+        except BaseException:
+            listener.close()
+            raise
+        self._listener = listener
+        asyncio.get_running_loop().add_reader(listener.fileno(), self._connect)
+        self._owned.on_end.append(self.close)
+
+    def _connect(self) -> None:
+        assert self._listener is not None
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:
+            return
+        sock.setblocking(False)
+        channel = Channel(
+            client=False,
+            accept=lambda stream: self._start(self._serve(stream)),
+            broken=lambda _: self._channels.discard(channel),
+        )
+        self._channels.add(channel)
+        self._start(self._attach(channel, sock))
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _attach(self, channel: Channel, sock: socket.socket) -> None:
+        await asyncio.get_running_loop().create_connection(lambda: channel, sock=sock)
+
+    async def _serve(self, stream: ChannelStream) -> None:
+        try:
+            request = await stream.read_message()
+            if isinstance(request, Stop):
+                await self._stop(stream, request)
+            elif isinstance(request, Exec | Stdio):
+                await self._join(stream, request)
+            else:
+                stream.put(encode(Failed(code="failed", text="not for other programs")))
+                stream.finish()
+        except (SandboxError, OSError):
+            stream.reset()
+
+    async def _stop(self, stream: ChannelStream, request: Stop) -> None:
+        if request.flags & Stop.KILL:
+            await self._owned.kill()
+        else:
+            await self._owned.shutdown(request.grace_ms / 1000)
+        # The machine's end closed this door; who asked sees the connection end.
+
+    async def _join(self, outer: ChannelStream, request: Message) -> None:
+        session = self._owned.session
+        if isinstance(request, Exec):
+            session.set_clock_if_needed()
+        inner = session.channel.open(request, credit=BULK_CREDIT)
+        if rest := outer.unread():
+            await inner.write(rest)
+        await asyncio.gather(_pump(outer, inner), _pump(inner, outer))
+
+    def close(self) -> None:
+        """Stop serving; programs that are connected see the sandbox end."""
+        if self._listener is None:
+            return
+        asyncio.get_running_loop().remove_reader(self._listener.fileno())
+        self._listener.close()
+        self._listener = None
+        self._path.unlink(missing_ok=True)
+        for channel in list(self._channels):
+            channel.close()
+        for task in list(self._tasks):
+            if task is not asyncio.current_task():
+                task.cancel()
+
+
+async def _pump(source: ChannelStream, target: ChannelStream) -> None:
+    """Carry bytes one way; an end stays an end and a reset a reset."""
+    try:
+        while data := await source.read():
+            await target.write(data)
+    except (SandboxError, OSError):
+        target.reset()
+        source.reset()
+        return
+    if source.was_reset:
+        target.reset()
+    else:
+        target.finish()
+
+
+async def connect(path: Path, name: str) -> GuestSession | None:
+    """A session with a sandbox that another program runs, or None when nobody answers."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _short(path) as where:
+            sock.connect(where)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        return None
+    channel = await Channel.connected(
+        sock, died=lambda: SandboxDied(f"sandbox {name!r} has ended")
+    )
+    return GuestSession(channel, sets_clock=False)
+
+
+async def ask_to_stop(session: GuestSession, *, grace: float, kill: bool) -> None:
+    """Let the program that runs the sandbox end it; returns when it is over."""
+    request = Stop(grace_ms=int(grace * 1000), flags=Stop.KILL if kill else 0)
+    stream = session.channel.open(request)
+    try:
+        answer = await stream.read_message()
+    except SandboxDied:
+        return
+    if answer is not None and not isinstance(answer, Ok):
+        raise GuestProtocolError(f"the owner answered {type(answer).__name__}")

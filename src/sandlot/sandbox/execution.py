@@ -1,0 +1,128 @@
+"""Running one program to its end over a session: input in, output out, everything bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+
+from sandlot.errors import ConfigError, ProcessError
+from sandlot.guest.process import GuestProcess, OutputStream
+from sandlot.guest.session import Command, GuestSession
+from sandlot.sandbox.options import check_env
+from sandlot.sandbox.result import ExecResult, finished
+from sandlot.state.records import SandboxRecord
+
+SHELL = "/bin/sh"
+
+
+def arguments(command: str | Sequence[str | bytes]) -> list[bytes]:
+    """A list is argv, a string is a line for the sandbox's shell.
+
+    Raises:
+        ConfigError: nothing to run, or not text.
+    """
+    parts: Sequence[str | bytes] = [SHELL, "-c", command] if isinstance(command, str) else command
+    if isinstance(command, str | bytes) and not command.strip() or not parts:
+        raise ConfigError("no command was given")
+    encoded = []
+    for part in parts:
+        if not isinstance(part, str | bytes):
+            raise ConfigError(f"the argument {part!r} is {type(part).__name__}, not text")
+        data = part.encode(errors="surrogateescape") if isinstance(part, str) else part
+        if b"\0" in data:
+            raise ConfigError("an argument contains a NUL character")
+        encoded.append(data)
+    return encoded
+
+
+def describe(command: str | Sequence[str | bytes]) -> str:
+    """The command's name for messages."""
+    first = command if isinstance(command, str) else command[0] if command else ""
+    text = first.decode(errors="replace") if isinstance(first, bytes) else first
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def make_command(
+    record: SandboxRecord, command: str | Sequence[str | bytes], *,
+    env: Mapping[str, str] | None = None, workdir: str | None = None, user: str | None = None,
+    tty: tuple[int, int] | None = None, stdin: bool = False, detached: bool = False,
+    limits: Mapping[str, int | str] | None = None, timeout: float | None = None,
+) -> Command:  # fmt: skip
+    """The agent's command, with what the sandbox was made with underneath."""
+    merged = {**record.env, **check_env(env)}
+    return Command(
+        argv=arguments(command),
+        env={
+            k.encode(errors="surrogateescape"): v.encode(errors="surrogateescape")
+            for k, v in merged.items()
+        },
+        cwd=(workdir if workdir is not None else record.workdir).encode(),
+        user=user if user is not None else record.user,
+        tty=tty, stdin=stdin, detached=detached,
+        limits=[f"{name}={value}" for name, value in (limits or {}).items()],
+        timeout=timeout,
+    )  # fmt: skip
+
+
+async def run_to_end(
+    session: GuestSession, command: Command, *, stdin: bytes | None, name: str, max_output: int
+) -> ExecResult:
+    """Start, feed, collect, wait. A cancelled call kills what it started.
+
+    Raises:
+        ExecTimeout: it ran longer than the command's timeout.
+        ProcessError: it wrote more than `max_output` bytes to one stream; it is killed.
+    """
+    began = time.perf_counter()
+    process = await session.start(command)
+    feeding: asyncio.Task[None] | None = None
+    try:
+        if stdin:
+            feeding = asyncio.get_running_loop().create_task(_feed(process, stdin))
+        elif command.stdin:
+            process.stdin.close()
+        # One after the other would block a process that fills the second pipe first.
+        outputs = asyncio.get_running_loop().create_task(
+            _collect(process.stderr, max_output, name)
+        )
+        try:
+            stdout = await _collect(process.stdout, max_output, name)
+            stderr = await outputs
+        finally:
+            if not outputs.done():
+                outputs.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await outputs
+        status = await process.wait()
+    except BaseException:
+        process.abandon()
+        raise
+    finally:
+        if feeding is not None:
+            feeding.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await feeding
+    took = time.perf_counter() - began
+    return finished(status, stdout, stderr, took, name, command.timeout)
+
+
+async def _feed(process: GuestProcess, data: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError):  # it need not read all of its input
+        await process.stdin.write(data)
+    process.stdin.close()
+
+
+async def _collect(stream: OutputStream, limit: int, name: str) -> bytes:
+    parts, size = [], 0
+    while data := await stream.read(1 << 30):
+        parts.append(data)
+        size += len(data)
+        if size > limit:
+            raise ProcessError(
+                f"{name} wrote more than {limit} bytes and was killed; raise max_output= or read "
+                "its output as a stream with spawn()",
+                exit_code=125, signal=None, stdout=b"".join(parts)[:limit], stderr=b"",
+            )  # fmt: skip
+    return b"".join(parts)

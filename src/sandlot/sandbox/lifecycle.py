@@ -1,0 +1,54 @@
+"""From a record to a running machine. The one place where all the parts meet."""
+
+from __future__ import annotations
+
+import contextlib
+
+from sandlot.errors import SandboxError, SandboxNotFound, WrongState
+from sandlot.sandbox.disk import make_disk
+from sandlot.sandbox.door import Door, door_path
+from sandlot.sandbox.host import Host
+from sandlot.sandbox.owned import OwnedMachine
+from sandlot.state.lock import FileLock
+from sandlot.state.records import SandboxFolder, SandboxRecord
+
+
+async def create_folder(host: Host, record: SandboxRecord) -> tuple[SandboxFolder, FileLock]:
+    """A new stopped sandbox with an empty disk; the caller holds its lock.
+
+    Raises:
+        NameTaken, ResourceError, StateError
+    """
+    with host.sandboxes.creating(record) as (folder, lock):
+        await make_disk(host.paths.disks, record.disk, folder.disk)
+    return folder, lock
+
+
+async def start_owned(
+    host: Host, folder: SandboxFolder, lock: FileLock | None = None
+) -> OwnedMachine:
+    """Run a stopped sandbox in this program and open its door.
+
+    Raises:
+        WrongState: it runs already.
+        BootError, ImageError, EngineUnavailable: it cannot run.
+    """
+    mine = lock or FileLock.take(folder.lock_path)
+    if mine is None:
+        if not folder.path.exists():
+            raise SandboxNotFound(f"no sandbox is named {folder.path.name!r}")
+        raise WrongState(f"sandbox {folder.path.name!r} is running already")
+    try:
+        record = folder.record()
+        owned = await OwnedMachine.restore(host, folder, record, mine)
+    except BaseException:
+        mine.release()
+        raise
+    try:
+        owned.publish()
+        Door(owned, door_path(host.paths.sockets, record.id)).open()
+    except BaseException:
+        with contextlib.suppress(SandboxError):
+            await owned.kill()
+        raise
+    return owned

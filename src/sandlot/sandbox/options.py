@@ -1,0 +1,90 @@
+"""What `Sandbox.create` takes, checked, as a record. Pure but for looking at the host's size."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sandlot.engine.config import GIB, MIB
+from sandlot.errors import ConfigError, ResourceError
+from sandlot.sandbox.disk import check_size
+from sandlot.sandbox.naming import readable_name
+from sandlot.sandbox.sizes import check_hostname, check_name, parse_size
+from sandlot.state.records import SandboxRecord
+
+SMALLEST_MEMORY = 96 * MIB
+LARGEST_MEMORY = 512 * GIB
+SPARE_DISK = 64 * MIB
+
+
+def check_env(env: Mapping[str, str] | None) -> dict[str, str]:
+    """Environment variables that a process can have.
+
+    Raises:
+        ConfigError: a name is empty or holds `=` or NUL, or a value holds NUL or is not text.
+    """
+    for name, value in (env or {}).items():
+        if not name or "=" in name or "\0" in name:
+            raise ConfigError(f"{name!r} is not the name of an environment variable")
+        if not isinstance(value, str):
+            raise ConfigError(f"environment variable {name} is {type(value).__name__}, not text")
+        if "\0" in value:
+            raise ConfigError(f"environment variable {name} contains a NUL character")
+    return dict(env or {})
+
+
+def host_memory() -> int:
+    """The host's memory in bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def make_record(
+    *, name: str | None, image: str, image_digest: str, memory: int | str, cpus: int,
+    disk: int | str, env: Mapping[str, str] | None, workdir: str, user: str,
+    hostname: str | None, command: Sequence[str], tty: bool, auto_remove: bool, detached: bool,
+    data: Path,
+) -> SandboxRecord:  # fmt: skip
+    """The record of a new sandbox.
+
+    Raises:
+        ConfigError: an option is wrong.
+        ResourceError: the host is too small for it.
+    """
+    memory_bytes = parse_size(memory, "memory") // MIB * MIB
+    if not SMALLEST_MEMORY <= memory_bytes <= LARGEST_MEMORY:
+        raise ConfigError(f"memory {memory} is out of range", hint="use 96M to 512G")
+    if memory_bytes > host_memory():
+        raise ResourceError(
+            f"not enough memory: {memory_bytes // MIB}M asked, the host has {host_memory() // MIB}M",
+            hint="ask for less with memory= or --memory",
+        )
+    if isinstance(cpus, bool) or not isinstance(cpus, int) or not 1 <= cpus <= 64:
+        raise ConfigError(f"cpus {cpus!r} is out of range", hint="use a whole number from 1 to 64")
+    if cpus > (os.cpu_count() or 1):
+        raise ResourceError(
+            f"not enough processors: {cpus} asked, the host has {os.cpu_count()}",
+            hint="ask for fewer with cpus= or --cpus",
+        )
+    disk_bytes = check_size(parse_size(disk, "disk"))
+    free = shutil.disk_usage(data).free
+    if free < SPARE_DISK:
+        raise ResourceError(
+            f"not enough disk: {free // MIB}M are left in {data}",
+            hint="free some, or set SANDLOT_DATA to a folder on another disk",
+        )
+    chosen = check_name(name) if name is not None else readable_name()
+    for what, text in (("workdir", workdir), ("user", user)):
+        if "\0" in text:
+            raise ConfigError(f"{what} contains a NUL character")
+    return SandboxRecord(
+        id=secrets.token_hex(6), name=chosen, image=image, image_digest=image_digest,
+        memory=memory_bytes, cpus=cpus, disk=disk_bytes,
+        hostname=check_hostname(hostname) if hostname else chosen.replace("_", "-").strip(".-")[:63],
+        machine_id=secrets.token_hex(16), env=check_env(env), workdir=workdir, user=user,
+        command=list(command), tty=tty, auto_remove=auto_remove, detached=detached,
+        created=time.time(),
+    )  # fmt: skip

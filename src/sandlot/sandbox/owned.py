@@ -1,0 +1,176 @@
+"""A machine that this program runs: from template to session, and down again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sandlot.engine.base import Machine
+from sandlot.errors import (
+    BootError,
+    GuestProtocolError,
+    ImageError,
+    SandboxDied,
+    SandboxError,
+)
+from sandlot.guest.channel import Channel
+from sandlot.guest.session import GuestSession
+from sandlot.state.lock import FileLock
+from sandlot.state.records import SandboxFolder, SandboxRecord
+
+if TYPE_CHECKING:
+    from sandlot.sandbox.host import Host
+
+RESTORE_PATIENCE = 60.0
+
+
+class OwnedMachine:
+    """The running machine of one sandbox. Holds the owner's lock until `end`."""
+
+    def __init__(
+        self, folder: SandboxFolder, record: SandboxRecord, lock: FileLock, machine: Machine
+    ) -> None:
+        self.folder = folder
+        self.record = record
+        self.lock: FileLock | None = lock
+        self.machine = machine
+        self.session: GuestSession
+        self.on_end: list[Callable[[], None]] = []
+        self._ending: asyncio.Task[None] | None = None
+        self._stopping = False
+        self.token = b""
+
+    @classmethod
+    async def restore(
+        cls, host: Host, folder: SandboxFolder, record: SandboxRecord, lock: FileLock
+    ) -> OwnedMachine:
+        """Bring up a sandbox whose folder and lock the caller holds.
+
+        A template that does not come to life is made anew, once.
+
+        Raises:
+            BootError: the guest did not come up.
+            ImageError: the guest cannot mount the image.
+        """
+        image = host.images.get(record.image)
+        engine, template = await host.template(record.memory, record.cpus)
+        for last in (False, True):
+            config = template.config(image.path, folder.disk, record.disk)
+            machine = await engine.restore(config, template.state)
+            owned = cls(folder, record, lock, machine)
+            try:
+                await owned._connect(template.token)
+                return owned
+            except (SandboxDied, GuestProtocolError) as error:
+                tail = machine.console_tail()
+                await owned._close_machine()
+                if last:
+                    raise BootError(
+                        f"the restored guest did not come up: {error.message}",
+                        command=machine.command, console_tail=tail,
+                    ) from error  # fmt: skip
+                host.templates.discard(template)
+                engine, template = await host.template(record.memory, record.cpus)
+            except BaseException:
+                await owned._close_machine()
+                raise
+        raise AssertionError("unreachable")
+
+    async def _connect(self, token: bytes) -> None:
+        channel, self.token = await Channel.resynced(
+            self.machine.channel, self.machine.window, token,
+            patience=RESTORE_PATIENCE, died=self._death, broken=self._broken,
+        )  # fmt: skip
+        self.session = GuestSession(channel)
+        configured = asyncio.ensure_future(
+            self.session.configure(
+                hostname=self.record.hostname, machine_id=self.record.machine_id
+            )
+        )
+        try:
+            await self.session.mount_root(image="vda", disk="vdb")
+            await configured
+        except (SandboxDied, GuestProtocolError):
+            raise
+        except SandboxError as error:
+            raise ImageError(
+                f"the sandbox cannot mount image {self.record.image!r}: {error.message}"
+            ) from error
+        finally:
+            if not configured.done():
+                configured.cancel()
+            with contextlib.suppress(SandboxError, asyncio.CancelledError):
+                await configured
+
+    def publish(self) -> None:
+        """Write down that it runs, for other programs."""
+        self.folder.write_run_state(owner=os.getpid(), monitor=self.machine.pid, started=time.time())
+
+    def _death(self) -> SandboxError:
+        name = self.record.name
+        if self._stopping:
+            return SandboxDied(f"sandbox {name!r} was stopped")
+        return SandboxDied(
+            f"sandbox {name!r} has died", console_tail=self.machine.console_tail(),
+            hint=f"`sandlot logs --console {name}` shows its last words",
+        )  # fmt: skip
+
+    def _broken(self, error: SandboxError) -> None:
+        """The session failed: whatever the guest is now, it is ended."""
+        self.end_soon()
+
+    def end_soon(self) -> None:
+        """Begin to end the machine; `ended` waits for it."""
+        if self._ending is None:
+            self._ending = asyncio.get_running_loop().create_task(self._end())
+
+    async def ended(self) -> None:
+        """Wait until the machine is gone and its lock released."""
+        self.end_soon()
+        assert self._ending is not None
+        await asyncio.shield(self._ending)
+
+    async def shutdown(self, grace: float) -> None:
+        """Let the processes end and the disk be written, then end the machine."""
+        try:
+            await self.session.shutdown(grace)
+        except SandboxError:
+            pass  # it is ended below all the same
+        self._stopping = True
+        await self.ended()
+
+    async def kill(self) -> None:
+        """End the machine at once; the disk stays as after a power cut."""
+        self._stopping = True
+        await self.ended()
+
+    async def _end(self) -> None:
+        await self._close_machine()
+        for each in self.on_end:
+            each()
+        with contextlib.suppress(SandboxError, OSError):
+            state = self.folder.run_state()
+            self.folder.write_run_state(
+                started=state.started, finished=time.time(), exit_code=state.exit_code
+            )
+        if self.lock is not None:
+            self.lock.release()
+            self.lock = None
+
+    async def _close_machine(self) -> None:
+        text = self.machine.console_tail()
+        if hasattr(self, "session"):
+            self.session.channel.close()
+        await self.machine.close()
+        if text and self.folder.path.exists():
+            with contextlib.suppress(OSError):
+                self.folder.console.write_text(text + "\n")
+
+    @property
+    def alive(self) -> bool:
+        """Whether the machine can still be used."""
+        return self._ending is None

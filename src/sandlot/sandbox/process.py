@@ -1,0 +1,96 @@
+"""`Process`: a program that is running in a sandbox."""
+
+from __future__ import annotations
+
+import signal as signals
+from types import TracebackType
+
+from sandlot.errors import ConfigError
+from sandlot.guest.process import ExitStatus, GuestProcess, InputStream, OutputStream
+from sandlot.wire.messages import Signal
+
+_SCOPES = {"process": Signal.PROCESS, "group": Signal.GROUP, "all": Signal.ALL}
+
+
+def signal_number(value: int | str) -> int:
+    """`15`, `"TERM"`, `"SIGTERM"` or `signal.SIGTERM` as a number.
+
+    Raises:
+        ConfigError: no such signal.
+    """
+    if isinstance(value, str) and not value.isdigit():
+        name = value.upper() if value.upper().startswith("SIG") else f"SIG{value.upper()}"
+        if name not in signals.Signals.__members__:
+            raise ConfigError(f"{value!r} is not a signal")
+        return signals.Signals[name].value
+    number = int(value)
+    if not 0 < number <= 64:
+        raise ConfigError(f"{value} is not a signal")
+    return number
+
+
+class Process:
+    """A running program, as `Sandbox.spawn` returns it.
+
+        async with await sb.spawn(["cat"], stdin=True) as p:
+            await p.stdin.write(b"hello")
+            p.stdin.close()
+            print(await p.stdout.read())
+
+    Leaving the block kills it if it still runs.
+    """
+
+    def __init__(self, guest: GuestProcess) -> None:
+        self._guest = guest
+
+    @property
+    def pid(self) -> int:
+        """Its process id in the sandbox."""
+        return self._guest.pid
+
+    @property
+    def stdin(self) -> InputStream:
+        """What it reads; needs `stdin=True` or a terminal."""
+        return self._guest.stdin
+
+    @property
+    def stdout(self) -> OutputStream:
+        """What it writes. With a terminal, everything comes here."""
+        return self._guest.stdout
+
+    @property
+    def stderr(self) -> OutputStream:
+        """What it writes to standard error."""
+        return self._guest.stderr
+
+    async def wait(self) -> ExitStatus:
+        """Wait for its end. Output that nobody reads may keep it from ending.
+
+        Raises:
+            SandboxDied: the sandbox ended first.
+        """
+        return await self._guest.wait()
+
+    async def signal(self, signal: int | str = signals.SIGTERM, *, to: str = "group") -> None:
+        """Send a signal to the `"process"`, its process `"group"`, or `"all"` that it started."""
+        if to not in _SCOPES:
+            raise ConfigError(f"to={to!r} is not one of process, group, all")
+        self._guest.signal(signal_number(signal), scope=_SCOPES[to])
+
+    async def kill(self) -> None:
+        """SIGKILL to everything that it started."""
+        self._guest.signal(signals.SIGKILL, scope=Signal.ALL)
+
+    async def resize(self, rows: int, columns: int) -> None:
+        """Set the size of its terminal, in characters."""
+        self._guest.resize(rows, columns)
+
+    async def __aenter__(self) -> Process:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:  # fmt: skip
+        if not self._guest.ended:
+            self._guest.abandon()
