@@ -87,7 +87,9 @@ class ErofsWriter:
         inline = 0 < rest <= BLOCK - head
         body = size - rest if inline else size
         first = self._space.data(-(-body // BLOCK)) if body else 0
-        tail = self._copy(content, extents or ((0, size),), first * BLOCK, body, size)
+        tail = self._copy(
+            content, ((0, size),) if extents is None else extents, first * BLOCK, body, size
+        )
         inode = self._inode(node, head - len(area), area, size, first, inline, 1)
         node.place = _Place(self._put(inode + area + tail), head - len(area))
 
