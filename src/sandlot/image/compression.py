@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 BUFFER = 1 << 20  # bytes read from the stream at once
 
 
-def open_stream(stream: BinaryIO) -> io.BufferedReader:
+def open_stream(stream: BinaryIO) -> BinaryIO:
     """A buffered reader of the plain bytes in `stream`: as it is, gzip, bzip2, xz or zstd."""
     # typeshed wants a RawIOBase, but all that is used is readinto/read.
     raw = io.BufferedReader(cast("io.RawIOBase", stream), BUFFER)
@@ -29,8 +29,8 @@ def open_stream(stream: BinaryIO) -> io.BufferedReader:
         name = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
         plain = importlib.import_module(name).ZstdFile(raw, "rb")
     else:
-        return raw
-    return io.BufferedReader(cast("io.RawIOBase", plain), BUFFER)
+        return cast("BinaryIO", raw)
+    return cast("BinaryIO", io.BufferedReader(cast("io.RawIOBase", plain), BUFFER))
 
 
 def decompression_errors() -> tuple[type[Exception], ...]:

@@ -9,14 +9,17 @@ input gives an equal image.
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sandlot.errors import ImageError
 from sandlot.image import ondisk
 from sandlot.image.ondisk import BLOCK, SLOT
 from sandlot.image.space import Space, write_all
-from sandlot.image.tree import Node, Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sandlot.image.tree import Node, Tree
 
 CHUNK = 1 << 20  # bytes that are copied at once
 MAX_SIZE = 1 << 43  # bytes in one file: 8 TiB, half of what block addresses reach

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import stat
 import struct
-from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from sandlot.errors import ImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 BLOCK = 4096
 BLOCK_BITS = 12

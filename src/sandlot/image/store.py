@@ -22,14 +22,16 @@ import os
 import re
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sandlot.errors import ConfigError, ImageError, ImageNotFound, ResourceError, StateError
 from sandlot.image.config import ImageConfig
 from sandlot.image.scratch import reap, scratch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
 
 DEVICE_SIZE = 64 << 30
 """Bytes: the apparent length of every blob. A virtual machine that was snapshotted with one
@@ -76,9 +78,9 @@ def validate_name(name: str) -> str:
 class ImageStore:
     """The images under one folder, which is created when needed. Safe between processes.
 
-        store = ImageStore(Path("/var/lib/sandlot/images"))
-        image = store.add("demo", ImageConfig(), write)   # write(file) makes the EROFS image
-        store.get("demo").path
+    store = ImageStore(Path("/var/lib/sandlot/images"))
+    image = store.add("demo", ImageConfig(), write)   # write(file) makes the EROFS image
+    store.get("demo").path
     """
 
     def __init__(self, root: Path) -> None:
@@ -145,6 +147,19 @@ class ImageStore:
                 if old is not None:
                     self._drop(old.path)
         return image
+
+    def alias(self, image: Image, name: str) -> Image:
+        """Give an image another name. Raises ImageNotFound when it was removed meanwhile."""
+        validate_name(name)
+        other = replace(image, name=name)
+        with self._errors(), self._lock(fcntl.LOCK_EX):
+            if not image.path.exists():
+                raise ImageNotFound(f"image `{image.name}` was removed")
+            old = self._read(name)
+            self._write(other)
+            if old is not None:
+                self._drop(old.path)
+        return other
 
     def remove(self, name: str) -> None:
         """Forget a name, and the blob too when no other name points to it."""

@@ -14,15 +14,18 @@ import io
 import stat
 import struct
 import urllib.parse
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from sandlot.errors import ImageError
 from sandlot.image.compression import decompression_errors, open_stream
-from sandlot.image.erofs import ErofsWriter, Reader
 from sandlot.image.ondisk import xattr_supported
 from sandlot.image.tree import Node, Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sandlot.image.erofs import ErofsWriter, Reader
 
 RECORD = 512
 MAX_HEADER = 1 << 20  # bytes of one PAX header or long name

@@ -9,10 +9,13 @@ nor `..` leads out.
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from sandlot.errors import ImageError
 from sandlot.image.ondisk import MAX_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_PATH = 32768  # bytes; Linux' own calls take 4096 at a time, but trees can be deeper
 MAX_HOPS = 40  # the kernel's limit for symbolic links in one path
