@@ -1,0 +1,25 @@
+"""Images: the read-only file systems that sandboxes start from, made without root.
+
+Layout, lowest first:
+
+    ondisk, space   the EROFS format as bytes; where things go in an image
+    tree, erofs     the files of an image in memory; the writer
+    compression, tar   reading tar streams from strangers
+    config, scratch, store   what an image says about itself; the images on this machine
+    apt_sources, bootstrap, debian   images from a distribution's packages
+"""
+
+from sandlot.image.bootstrap import Progress
+from sandlot.image.config import ImageConfig
+from sandlot.image.debian import build_debian_image, build_from_packages
+from sandlot.image.store import DEVICE_SIZE, Image, ImageStore
+
+__all__ = [
+    "DEVICE_SIZE",
+    "Image",
+    "ImageConfig",
+    "ImageStore",
+    "Progress",
+    "build_debian_image",
+    "build_from_packages",
+]
