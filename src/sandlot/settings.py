@@ -29,7 +29,9 @@ class Settings:
         """From the environment as it is now."""
         get = os.environ.get
         home = Path(get("HOME") or Path.home())
-        data = Path(get("SANDLOT_DATA") or Path(get("XDG_DATA_HOME") or home / ".local/share") / "sandlot")
+        data = Path(
+            get("SANDLOT_DATA") or Path(get("XDG_DATA_HOME") or home / ".local/share") / "sandlot"
+        )
         runtime = get("SANDLOT_RUNTIME")
         if not runtime:
             base = get("XDG_RUNTIME_DIR")

@@ -42,7 +42,9 @@ def candidates(system: str) -> tuple[str, ...]:
     return {"linux": ("kvm",), "darwin": ("hvf",)}.get(system, ()) + ("tcg",)
 
 
-def decide(measured: dict[str, Measurement], refused: dict[str, str], order: tuple[str, ...]) -> Choice:
+def decide(
+    measured: dict[str, Measurement], refused: dict[str, str], order: tuple[str, ...]
+) -> Choice:
     """Choose from what was measured. Pure.
 
     `refused` holds the accelerators that were not even tried, with the reason.
@@ -58,7 +60,9 @@ def decide(measured: dict[str, Measurement], refused: dict[str, str], order: tup
         if speed is None:
             verdicts.append(Verdict(name, False, f"present but broken: {found.reason}"))
         elif name == "tcg":
-            verdicts.append(Verdict(name, True, f"software emulation, {speed:.1f} ns per instruction", speed))
+            verdicts.append(
+                Verdict(name, True, f"software emulation, {speed:.1f} ns per instruction", speed)
+            )
         elif speed <= GOOD_ENOUGH_NS or (software is not None and speed <= software):
             verdicts.append(Verdict(name, True, f"works, {speed:.1f} ns per instruction", speed))
         else:

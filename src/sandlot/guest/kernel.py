@@ -44,11 +44,11 @@ async def find_kernel(
     """
     if image:
         return _from_path(folder, Path(image), Path(modules) if modules else None)
-    known = _cached(folder, machine)
+    known = cached_kernel(folder, machine)
     if known is not None:
         return known
     async with locked(folder / "lock"):
-        known = _cached(folder, machine)
+        known = cached_kernel(folder, machine)
         if known is not None:
             return known
         tell("downloading the guest kernel")
@@ -74,7 +74,8 @@ def _from_path(folder: Path, image: Path, modules: Path | None) -> Kernel:
     return _load(target)
 
 
-def _cached(folder: Path, machine: str) -> Kernel | None:
+def cached_kernel(folder: Path, machine: str) -> Kernel | None:
+    """The kernel that was downloaded before, or None."""
     try:
         current = (folder / f"current-{machine}").read_text().strip()
         return _load(folder / current)

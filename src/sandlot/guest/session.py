@@ -64,7 +64,9 @@ class GuestSession:
             async with asyncio.timeout(patience):
                 answer = await stream.read_message()
         except TimeoutError:
-            error = GuestProtocolError(f"the guest is silent: no answer to {type(request).__name__}")
+            error = GuestProtocolError(
+                f"the guest is silent: no answer to {type(request).__name__}"
+            )
             self.channel.fail(error)
             raise error from None
         if isinstance(answer, Failed):

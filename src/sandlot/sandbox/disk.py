@@ -29,8 +29,15 @@ def check_size(size: int) -> int:
     return size // MIB * MIB
 
 
-def _mke2fs() -> str:
-    found = shutil.which("mke2fs", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/opt/homebrew/sbin")
+def mke2fs() -> str:
+    """The path of `mke2fs`; sbin is not in everybody's PATH.
+
+    Raises:
+        HostError: with the command that installs it.
+    """
+    found = shutil.which(
+        "mke2fs", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/opt/homebrew/sbin"
+    )
     if found is None:
         raise HostError("`mke2fs` was not found", hint="sudo apt-get install e2fsprogs")
     return found
@@ -50,7 +57,7 @@ async def _blank(folder: Path, size: int) -> Path:
                 file.truncate(size)
             # A small journal, and nothing that the guest would have to initialise later.
             process = await asyncio.create_subprocess_exec(
-                _mke2fs(), "-q", "-F", "-t", "ext4", "-m", "0", "-b", "4096", "-L", "sandlot",
+                mke2fs(), "-q", "-F", "-t", "ext4", "-m", "0", "-b", "4096", "-L", "sandlot",
                 "-J", "size=16" if size >= 512 * MIB else "size=4", "-O", "^resize_inode",
                 "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", str(partial),
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,

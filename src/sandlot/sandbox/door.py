@@ -160,9 +160,7 @@ async def connect(path: Path, name: str) -> GuestSession | None:
     except OSError:
         sock.close()
         return None
-    channel = await Channel.connected(
-        sock, died=lambda: SandboxDied(f"sandbox {name!r} has ended")
-    )
+    channel = await Channel.connected(sock, died=lambda: SandboxDied(f"sandbox {name!r} has ended"))
     return GuestSession(channel, sets_clock=False)
 
 

@@ -24,7 +24,7 @@ def arguments(command: str | Sequence[str | bytes]) -> list[bytes]:
         ConfigError: nothing to run, or not text.
     """
     parts: Sequence[str | bytes] = [SHELL, "-c", command] if isinstance(command, str) else command
-    if isinstance(command, str | bytes) and not command.strip() or not parts:
+    if (isinstance(command, str | bytes) and not command.strip()) or not parts:
         raise ConfigError("no command was given")
     encoded = []
     for part in parts:
@@ -84,9 +84,7 @@ async def run_to_end(
         elif command.stdin:
             process.stdin.close()
         # One after the other would block a process that fills the second pipe first.
-        outputs = asyncio.get_running_loop().create_task(
-            _collect(process.stderr, max_output, name)
-        )
+        outputs = asyncio.get_running_loop().create_task(_collect(process.stderr, max_output, name))
         try:
             stdout = await _collect(process.stdout, max_output, name)
             stderr = await outputs

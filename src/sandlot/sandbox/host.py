@@ -84,10 +84,12 @@ class Host:
                 template = await self.templates.get(engine, kernel, memory=memory, cpus=cpus)
                 return engine, template
             except BootError as error:
-                weaker = engine.without(engine.accelerator, f"a guest did not boot: {error.message}")
+                weaker = engine.without(
+                    engine.accelerator, f"a guest did not boot: {error.message}"
+                )
                 if weaker is None or engine.accelerator == "tcg":
                     raise
-                self.tell(f"{engine.accelerator} does not boot a guest here, using {weaker.accelerator}")
+                self.tell(
+                    f"{engine.accelerator} does not boot a guest here, using {weaker.accelerator}"
+                )
                 engine = self._engine = weaker
-
-

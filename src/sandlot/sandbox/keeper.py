@@ -75,7 +75,7 @@ def _rebuilt(answer: dict[str, Any]) -> SandboxError:
     """The keeper's error as one of this process."""
     kind = getattr(errors, str(answer["error"]), SandboxError)
     try:
-        return kind(answer["message"], hint=answer["hint"])  # type: ignore[no-any-return]
+        return kind(answer["message"], hint=answer["hint"])
     except TypeError:
         return SandboxError(answer["message"], hint=answer["hint"])
 
@@ -123,10 +123,7 @@ async def keep(name: str, descriptor: int) -> int:
         if following.done() and following.exception() is None:
             status = following.result()
             code = status.exit_code
-            state = folder.run_state()
-            folder.write_run_state(
-                owner=state.owner, monitor=state.monitor, started=state.started, exit_code=code
-            )
+            folder.note_exit(code)
         for task in (following, ending):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, SandboxError):

@@ -87,9 +87,7 @@ class OwnedMachine:
         )  # fmt: skip
         self.session = GuestSession(channel)
         configured = asyncio.ensure_future(
-            self.session.configure(
-                hostname=self.record.hostname, machine_id=self.record.machine_id
-            )
+            self.session.configure(hostname=self.record.hostname, machine_id=self.record.machine_id)
         )
         try:
             await self.session.mount_root(image="vda", disk="vdb")
@@ -108,7 +106,9 @@ class OwnedMachine:
 
     def publish(self) -> None:
         """Write down that it runs, for other programs."""
-        self.folder.write_run_state(owner=os.getpid(), monitor=self.machine.pid, started=time.time())
+        self.folder.write_run_state(
+            owner=os.getpid(), monitor=self.machine.pid, started=time.time()
+        )
 
     def _death(self) -> SandboxError:
         name = self.record.name

@@ -173,6 +173,11 @@ class Sandbox:
         return self._record.image
 
     @property
+    def folder(self) -> SandboxFolder:
+        """Where it lies on disk."""
+        return self._folder
+
+    @property
     def record(self) -> SandboxRecord:
         """All that it was made with."""
         return self._record
@@ -312,19 +317,20 @@ class Sandbox:
         self, command: str | Sequence[str | bytes], *, stdin: bool = False,
         tty: bool | tuple[int, int] = False, timeout: float | str | None = None,
         env: Mapping[str, str] | None = None, workdir: str | None = None, user: str | None = None,
-        limits: Mapping[str, int | str] | None = None,
+        limits: Mapping[str, int | str] | None = None, detached: bool = False,
     ) -> Process:  # fmt: skip
         """Start a program and return at once; its streams have back-pressure.
 
         Args:
             stdin: whether it gets an input; a terminal always has one.
+            detached: it goes on when this program ends, as long as the sandbox runs.
             tty: give it a terminal, of (rows, columns) or 24 x 80.
             Others as in `exec`.
         """
         size = (24, 80) if tty is True else tty or None
         made = make_command(
             self._record, command, env=env, workdir=workdir, user=user, limits=limits, tty=size,
-            stdin=stdin or size is not None, timeout=parse_duration(timeout),
+            stdin=stdin or size is not None, timeout=parse_duration(timeout), detached=detached,
         )  # fmt: skip
         return Process(await (await self._session()).start(made))
 
@@ -333,7 +339,8 @@ class Sandbox:
         if session is None:
             self._folder.record()  # says so when it is gone altogether
             raise WrongState(
-                f"sandbox {self.name!r} is not running", hint=f"start it with `sandlot start {self.name}`"
+                f"sandbox {self.name!r} is not running",
+                hint=f"start it with `sandlot start {self.name}`",
             )
         return session
 

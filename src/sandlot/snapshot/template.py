@@ -80,7 +80,9 @@ def kernel_arguments(engine: Engine, config: MachineConfig) -> str:
 class TemplateStore:
     """The templates of one state directory."""
 
-    def __init__(self, folder: Path, kernels: Path, machine: str, *, tell: Tell = lambda _: None) -> None:
+    def __init__(
+        self, folder: Path, kernels: Path, machine: str, *, tell: Tell = lambda _: None
+    ) -> None:
         self._folder = folder
         self._kernels = kernels
         self._machine = machine

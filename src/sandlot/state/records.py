@@ -105,6 +105,12 @@ class SandboxFolder:
         known = {k: v for k, v in data.items() if k in RunState.__dataclass_fields__}
         return RunState(**known)
 
+    def note_exit(self, exit_code: int) -> None:
+        """Remember how the main command of this run ended."""
+        state = asdict(self.run_state())
+        del state["running"]
+        self.write_run_state(**{**state, "exit_code": exit_code})
+
     def write_run_state(self, **values: Any) -> None:
         """Replace what is known about the current or last run."""
         write_json(self.path / "run.json", values)
@@ -189,7 +195,9 @@ class SandboxFolders:
             matches = [f for f in self.all() if self._id(f).startswith(name_or_id)]
             if len(matches) == 1 and len(name_or_id) >= 2:
                 return matches[0]
-        raise SandboxNotFound(f"no sandbox is named {name_or_id!r}", hint="`sandlot ps -a` lists them")
+        raise SandboxNotFound(
+            f"no sandbox is named {name_or_id!r}", hint="`sandlot ps -a` lists them"
+        )
 
     @staticmethod
     def _id(folder: SandboxFolder) -> str:

@@ -268,7 +268,9 @@ class MessageReader:
             return None
         kind, length = HEADER.unpack_from(self._buffer)
         if length > self._limit:
-            raise GuestProtocolError(f"a message of {length} bytes; at most {self._limit} are allowed")
+            raise GuestProtocolError(
+                f"a message of {length} bytes; at most {self._limit} are allowed"
+            )
         end = HEADER.size + length
         if len(self._buffer) < end:
             return None

@@ -33,7 +33,9 @@ def fields(data: bytes) -> Iterator[tuple[int, bytes]]:
         tag, length = _FIELD.unpack_from(data, position)
         position += _FIELD.size
         if length > end - position:
-            raise GuestProtocolError(f"field {tag} claims {length} bytes, {end - position} are left")
+            raise GuestProtocolError(
+                f"field {tag} claims {length} bytes, {end - position} are left"
+            )
         count += 1
         if count > MAX_FIELDS:
             raise GuestProtocolError(f"a record has more than {MAX_FIELDS} fields")

@@ -102,7 +102,12 @@ def build_argv(
             "-device", f"virtio-blk-pci,drive=d{index},id=disk{index}",
         ]  # fmt: skip
     # Without these a state saved on one command line is refused on another that differs in names.
-    argv += ["-global", "migration.send-configuration=off", "-global", "migration.x-ignore-shared=on"]
+    argv += [
+        "-global",
+        "migration.send-configuration=off",
+        "-global",
+        "migration.x-ignore-shared=on",
+    ]
     if restore:
         argv += ["-incoming", f"fd:{descriptors.state}"]
     else:

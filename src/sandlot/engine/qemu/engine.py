@@ -29,7 +29,9 @@ def host_machine() -> str:
     """
     machine = _MACHINES.get(platform.machine())
     if machine is None:
-        raise EngineUnavailable(f"{platform.machine()} hosts are not supported, x86-64 and arm64 are")
+        raise EngineUnavailable(
+            f"{platform.machine()} hosts are not supported, x86-64 and arm64 are"
+        )
     return machine
 
 
@@ -83,7 +85,9 @@ class QemuEngine(Engine):
         )  # fmt: skip
         if not choice.name:
             reasons = "; ".join(f"{v.name}: {v.reason}" for v in choice.verdicts)
-            raise EngineUnavailable(f"no accelerator works ({reasons})", hint="see `sandlot doctor`")
+            raise EngineUnavailable(
+                f"no accelerator works ({reasons})", hint="see `sandlot doctor`"
+            )
         return cls(path, version, choice, remembered=remembered)
 
     def without(self, accelerator: str, reason: str) -> QemuEngine | None:

@@ -83,9 +83,7 @@ class QemuMachine(Machine):
         if len(files) > 1:
             os.close(files[1])
         channel, monitor, console = ours
-        return cls(
-            process, channel, Monitor(monitor), Console(console), window_map, files[0], argv
-        )
+        return cls(process, channel, Monitor(monitor), Console(console), window_map, files[0], argv)
 
     async def pause(self) -> None:
         await self._monitor.execute("stop")

@@ -22,7 +22,15 @@ from sandlot.errors import EngineUnavailable
 _spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandlot-spawn")
 
 # What QEMU and its libraries read, besides the files that are named to it.
-_SYSTEM_PATHS = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/proc", "/sys/devices/system", "/nix")
+_SYSTEM_PATHS = (
+    "/usr",
+    "/lib",
+    "/lib64",
+    "/etc/ld.so.cache",
+    "/proc",
+    "/sys/devices/system",
+    "/nix",
+)
 _SYSTEM_DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random", "/dev/kvm")
 
 
@@ -75,7 +83,7 @@ class MonitorProcess:
         Raises:
             EngineUnavailable: the program cannot be started.
         """
-        messages = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        messages = tempfile.TemporaryFile()
         command = confined(argv, reads, writes)
 
         def spawn() -> subprocess.Popen[bytes]:

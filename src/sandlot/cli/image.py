@@ -1,0 +1,81 @@
+"""`sandlot image build | ls | rm`."""
+
+from __future__ import annotations
+
+import click
+
+from sandlot.cli.output import Progress, ago, as_json, human_size, table
+
+
+@click.group(epilog="Example: sandlot image build demo --package python3")
+def image() -> None:
+    """Build, list and remove images."""
+
+
+@image.command(
+    epilog="Example: sandlot image build tools --package python3 --package git --package curl"
+)
+@click.argument("name")
+@click.option(
+    "-p", "--package", "packages", multiple=True, required=True, help="A Debian package; repeat it."
+)
+@click.option("--suite", help="The release, such as bookworm; this machine's otherwise.")
+@click.option("--rebuild", is_flag=True, help="Build even when nothing has changed.")
+def build(name: str, packages: tuple[str, ...], suite: str | None, rebuild: bool) -> None:
+    """Build the image NAME from distribution packages, without root."""
+    import asyncio
+
+    from sandlot.image import build_debian_image
+    from sandlot.sandbox.host import Host
+
+    words = [word for package in packages for word in package.replace(",", " ").split()]
+    progress = Progress(delay=0.0)
+    try:
+        made = asyncio.run(
+            asyncio.to_thread(
+                build_debian_image, Host.current().images, name, words,
+                suite=suite, rebuild=rebuild, progress=progress,
+            )
+        )  # fmt: skip
+    finally:
+        progress.close()
+    click.echo(made.digest)
+
+
+@image.command(epilog="Example: sandlot image ls --json")
+@click.option("--json", "json_", is_flag=True, help="Everything, as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Only names.")
+def ls(json_: bool, quiet: bool) -> None:
+    """List the images."""
+    from sandlot.sandbox.host import Host
+
+    images = Host.current().images.list()
+    if json_:
+        as_json(
+            [
+                {
+                    "name": i.name, "digest": i.digest, "size": i.size, "created": i.created,
+                    "source": i.source, "config": i.config.to_json(),
+                }
+                for i in images
+            ]
+        )  # fmt: skip
+    elif quiet:
+        for each in images:
+            click.echo(each.name)
+    else:
+        table(
+            ("NAME", "SIZE", "CREATED", "DIGEST"),
+            [(i.name, human_size(i.size), ago(i.created), i.digest[:19]) for i in images],
+        )
+
+
+@image.command(epilog="Example: sandlot image rm demo")
+@click.argument("names", nargs=-1, required=True)
+def rm(names: tuple[str, ...]) -> None:
+    """Remove images; sandboxes that were made from them cannot start any more."""
+    from sandlot.sandbox.host import Host
+
+    for name in names:
+        Host.current().images.remove(name)
+        click.echo(name)

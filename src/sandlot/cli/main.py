@@ -1,0 +1,118 @@
+"""`sandlot`: the table of commands, and how errors become exit statuses."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from sandlot.errors import ExecError, SandboxError
+
+# name -> (module, what the list of commands says); nothing is imported to show that list.
+COMMANDS = {
+    "run": ("run", "Make a sandbox and run a command in it"),
+    "create": ("run", "Make a sandbox without starting it"),
+    "exec": ("exec", "Run a command in a running sandbox"),
+    "shell": ("exec", "Open a shell in a running sandbox"),
+    "ps": ("life", "List sandboxes"),
+    "start": ("life", "Start stopped sandboxes"),
+    "stop": ("life", "Stop running sandboxes"),
+    "rm": ("life", "Remove sandboxes"),
+    "logs": ("logs", "Show what a sandbox's command said"),
+    "image": ("image", "Build, list and remove images"),
+    "doctor": ("doctor", "Say what this machine can do, and what mends the rest"),
+    "completion": ("completion", "Print the completion script for a shell"),
+}
+OWN_FAILURE = 125
+
+
+class Commands(click.Group):
+    """Imports a command's module only when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"sandlot.cli.{COMMANDS[cmd_name][0]}")
+        name = "exec_" if cmd_name == "exec" else cmd_name
+        command: click.Command = getattr(module, name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, 1)
+            also = f", did you mean `sandlot {near[0]}`?" if near else "; see `sandlot --help`"
+            raise click.UsageError(f"{args[0]!r} is not a sandlot command{also}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["--help"], "max_content_width": 100},
+    epilog="Example: sandlot run --rm demo -- python3 -c 'print(6 * 7)'",
+)
+@click.version_option(package_name="sandlot", message="sandlot %(version)s")
+def cli() -> None:
+    """Run untrusted code in microVMs: each sandbox has its own kernel, files and processes."""
+
+
+def complain(message: str, hint: str = "") -> None:
+    """One line for people, and the remedy."""
+    click.echo(f"sandlot: {message}", err=True)
+    if hint:
+        click.echo(f"hint: {hint}", err=True)
+
+
+def main() -> None:
+    """The entry point: 125 for our own failures, else the command's own status."""
+    status = OWN_FAILURE
+    try:
+        status = cli.main(standalone_mode=False) or 0
+    except SandboxError as error:
+        complain(error.message, error.hint)
+        tail = getattr(error, "console_tail", "")
+        if tail:
+            click.echo(tail, err=True)
+        status = error.exit_code if isinstance(error, ExecError) else OWN_FAILURE
+    except click.exceptions.Exit as stop:
+        status = stop.exit_code
+    except click.Abort:
+        status = 130
+    except click.NoSuchOption as error:
+        complain(f"the flag {error.option_name} is not supported here", _usage(error))
+    except click.ClickException as error:
+        complain(error.format_message(), _usage(error))
+    except KeyboardInterrupt:
+        status = 130
+    except BrokenPipeError:
+        status = 141
+        # What Python would still flush has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError as error:
+        complain(str(error))
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(status)
+
+
+def _usage(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"see `{context.command_path} --help`" if context is not None else ""
+
+
+if __name__ == "__main__":
+    main()

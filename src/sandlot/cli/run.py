@@ -1,0 +1,167 @@
+"""`sandlot run` and `sandlot create`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import click
+
+from sandlot.cli.options import (
+    PASS_THROUGH,
+    command_words,
+    environment,
+    machine_options,
+    process_options,
+)
+
+
+def _main_command(config: Any, entrypoint: str | None, words: list[str]) -> list[str]:
+    """As Docker: the entrypoint, then the words, or the image's own."""
+    if entrypoint is not None:
+        return ([entrypoint] if entrypoint else []) + words
+    if words:
+        return [*config.entrypoint, *words]
+    return [*config.entrypoint, *config.cmd]
+
+
+@click.command(
+    context_settings=PASS_THROUGH,
+    epilog="Examples: sandlot run --rm demo echo hi; sandlot run -it --rm demo; "
+    "sandlot run -d --name web demo -- python3 -m http.server",
+)
+@machine_options
+@process_options
+@click.option("-d", "--detach", is_flag=True, help="Let it run by itself and print its id.")
+@click.option("--timeout", metavar="TIME", help="Kill it after this time, such as 30s or 10m.")
+@click.argument("image")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def run(ctx: click.Context, /, image: str, command: tuple[str, ...], **options: Any) -> None:
+    """Make a sandbox from IMAGE and run COMMAND in it.
+
+    The exit status is the command's; 125 means that sandlot itself failed, 126 that the command
+    cannot be executed, 127 that it does not exist. Without --rm the sandbox stays, stopped.
+    """
+    from sandlot.cli.terminal import leave_at_once
+
+    status = asyncio.run(_run(image, command_words(command), **options))
+    if options["interactive"]:
+        leave_at_once(status)
+    ctx.exit(status)
+
+
+async def _run(
+    image: str,
+    words: list[str],
+    *,
+    name: str | None,
+    auto_remove: bool,
+    memory: str,
+    cpus: int,
+    disk: str,
+    hostname: str | None,
+    entrypoint: str | None,
+    env: tuple[str, ...],
+    env_file: tuple[str, ...],
+    workdir: str | None,
+    user: str | None,
+    interactive: bool,
+    tty: bool,
+    detach: bool,
+    timeout: str | None,
+) -> int:
+    from sandlot.cli.output import Progress
+    from sandlot.cli.terminal import attach, check_terminal, terminal_size
+    from sandlot.errors import ConfigError, SandboxError
+    from sandlot.sandbox.host import Host
+    from sandlot.sandbox.log import OutputLog
+    from sandlot.sandbox.sandbox import Sandbox
+    from sandlot.sandbox.sizes import parse_duration
+
+    if not detach:
+        check_terminal(tty, interactive)
+    elif timeout is not None:
+        raise ConfigError("--timeout cannot be combined with -d")
+    parse_duration(timeout)
+    host = Host.current()
+    main = _main_command(host.images.get(image).config, entrypoint, words)
+    if not main:
+        raise ConfigError(f"image {image!r} has no command", hint="name one after the image")
+    progress = Progress()
+    host.tell = progress
+    sandbox = await Sandbox._make(
+        name=name, image=image, memory=memory, cpus=cpus, disk=disk,
+        env=environment(env, env_file), workdir=workdir, user=user, hostname=hostname,
+        command=main, tty=tty, auto_remove=auto_remove, detached=detach,
+    )  # fmt: skip
+    try:
+        await sandbox.start()
+        progress.close()
+        if detach:
+            click.echo(sandbox.id)
+            return 0
+        process = await sandbox.spawn(
+            main, stdin=interactive, tty=terminal_size() if tty else False, timeout=timeout
+        )
+    except BaseException:
+        # Nothing ran: a name that is taken by a sandbox that never lived would only be in the way.
+        with contextlib.suppress(SandboxError):
+            await sandbox.remove()
+        raise
+    log = None if auto_remove else OutputLog(sandbox.folder.log)
+    try:
+        status = await attach(
+            process, interactive=interactive, tty=tty, tee=log.write if log else None
+        )
+        code = 124 if status.timed_out else status.exit_code
+        sandbox.folder.note_exit(code)
+    finally:
+        if log is not None:
+            log.close()
+        if auto_remove:
+            await sandbox.remove()
+        else:
+            await sandbox.stop()
+    if status.timed_out:
+        click.echo(f"sandlot: {main[0]} ran longer than {timeout} and was killed", err=True)
+    elif status.out_of_memory:
+        click.echo(
+            f"sandlot: {main[0]} was killed: the sandbox ran out of memory ({memory})", err=True
+        )
+        click.echo("hint: give it more with --memory", err=True)
+    return code
+
+
+@click.command(
+    context_settings=PASS_THROUGH,
+    epilog="Example: sandlot create --name box demo; sandlot start box; sandlot exec box uname -a",
+)
+@machine_options
+@process_options
+@click.argument("image")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def create(image: str, command: tuple[str, ...], **options: Any) -> None:
+    """Make a sandbox from IMAGE without starting it, and print its id.
+
+    `sandlot start` runs it; with COMMAND it ends when the command ends, without one it stays up
+    until it is stopped.
+    """
+    from sandlot.sandbox.host import Host
+    from sandlot.sandbox.sandbox import Sandbox
+
+    words = command_words(command)
+    entrypoint = options["entrypoint"]
+    main: list[str] = []
+    if words or entrypoint:
+        main = _main_command(Host.current().images.get(image).config, entrypoint, words)
+    made = asyncio.run(
+        Sandbox._make(
+            name=options["name"], image=image, memory=options["memory"], cpus=options["cpus"],
+            disk=options["disk"], env=environment(options["env"], options["env_file"]),
+            workdir=options["workdir"], user=options["user"], hostname=options["hostname"],
+            command=main, tty=options["tty"], auto_remove=options["auto_remove"], detached=True,
+        )
+    )  # fmt: skip
+    click.echo(made.id)
