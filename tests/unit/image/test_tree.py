@@ -8,8 +8,8 @@ from sandlot.errors import ImageError
 from sandlot.image.tree import MAX_PATH, Node, Tree, split
 
 
-def file(**kwargs: int) -> Node:
-    return Node(stat.S_IFREG | 0o644, **kwargs)
+def file(uid: int = 0) -> Node:
+    return Node(stat.S_IFREG | 0o644, uid=uid)
 
 
 def folder(mode: int = 0o755) -> Node:
