@@ -10,7 +10,10 @@ import os
 import stat
 import struct
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BLOCK = 4096
 _PREFIXES = {

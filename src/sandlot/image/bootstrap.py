@@ -105,7 +105,16 @@ def package_tar(
         stack.callback(talk.close)
         talk.until_tar()
         assert process.stdout is not None
-        yield cast("BinaryIO", process.stdout)
+        try:
+            yield cast("BinaryIO", process.stdout)
+        except ImageError as error:
+            # The reason for a torn stream is what its writer died of. If it lives, the
+            # stream was whole and its reader has other complaints.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                if process.wait(2) != 0:
+                    talk.close()
+                    raise talk.error() from error
+            raise
         talk.close()
         if process.wait() != 0:
             raise talk.error()
@@ -191,6 +200,7 @@ class _Talk:
         self._stage = "prepare"
         self._packages = 0
         self._seen = 0
+        self._done = 0.0
         self._reader: threading.Thread | None = None
 
     def until_tar(self) -> None:
@@ -274,11 +284,16 @@ class _Talk:
     def _enter(self, stage: str, fraction: float) -> None:
         if stage != self._stage:
             self._stage, self._seen = stage, 0
-            self._progress(stage, fraction)
+            self._report(fraction)
 
     def _step(self, start: float, share: float, total: int) -> None:
         self._seen += 1
-        self._progress(self._stage, start + share * min(1.0, self._seen / max(total, 1)))
+        self._report(start + share * min(1.0, self._seen / max(total, 1)))
+
+    def _report(self, fraction: float) -> None:
+        # More packages can turn up, which makes the share of those that are done smaller.
+        self._done = max(self._done, fraction)
+        self._progress(self._stage, self._done)
 
 
 # Section: places

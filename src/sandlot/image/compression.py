@@ -13,10 +13,24 @@ from typing import BinaryIO, cast
 BUFFER = 1 << 20  # bytes read from the stream at once
 
 
+class _Borrowed(io.RawIOBase):
+    """Somebody else's stream: a buffer around it must not close it when it is forgotten."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
 def open_stream(stream: BinaryIO) -> BinaryIO:
     """A buffered reader of the plain bytes in `stream`: as it is, gzip, bzip2, xz or zstd."""
-    # typeshed wants a RawIOBase, but all that is used is readinto/read.
-    raw = io.BufferedReader(cast("io.RawIOBase", stream), BUFFER)
+    raw = io.BufferedReader(_Borrowed(stream), BUFFER)
     magic = raw.peek(6)[:6]
     plain: object
     if magic.startswith(b"\x1f\x8b"):

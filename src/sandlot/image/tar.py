@@ -241,8 +241,9 @@ def _sparse_map_in_data(source: _Source) -> list[tuple[int, int]]:
 def _number(field: bytes) -> int:
     """A header's number: octal digits, or GNU's big-endian form whose first bit is set."""
     if field[0] & 0x80:
-        value = int.from_bytes(field, "big", signed=True)
-        return value if value < 0 else value - (0x80 << 8 * (len(field) - 1))
+        if field[0] & 0x40:
+            return int.from_bytes(field, "big", signed=True)
+        return int.from_bytes(bytes([field[0] & 0x3F]) + field[1:], "big")
     digits = field.strip(b" \0")
     if not digits:
         return 0

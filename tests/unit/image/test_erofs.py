@@ -41,7 +41,9 @@ def write(path: Path, fill: Fill) -> int:
     return length
 
 
-def add(writer: ErofsWriter, tree: Tree, path: bytes, data: bytes, node: Node | None = None) -> Node:
+def add(
+    writer: ErofsWriter, tree: Tree, path: bytes, data: bytes, node: Node | None = None
+) -> Node:
     node = node or Node(stat.S_IFREG | 0o644)
     node.size = len(data)
     writer.store(node, io.BytesIO(data))
