@@ -87,7 +87,7 @@ class Host:
                 weaker = engine.without(
                     engine.accelerator, f"a guest did not boot: {error.message}"
                 )
-                if weaker is None or engine.accelerator == "tcg":
+                if weaker is None:
                     raise
                 self.tell(
                     f"{engine.accelerator} does not boot a guest here, using {weaker.accelerator}"

@@ -150,11 +150,9 @@ class TemplateStore:
         return template
 
     def _forget_unused(self) -> None:
-        for folder in self._folder.iterdir():
+        for folder in [f for f in self._folder.iterdir() if f.is_dir()]:
             lock = FileLock.take(folder.with_name(f"{folder.name.partition('.new')[0]}.lock"))
-            if lock is None or not folder.is_dir():
-                if lock is not None:
-                    lock.release()
+            if lock is None:
                 continue
             try:
                 old = time.time() - folder.stat().st_mtime > KEEP_UNUSED

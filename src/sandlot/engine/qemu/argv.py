@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from sandlot.engine.config import MIB, MachineConfig
@@ -15,10 +16,14 @@ _HIGH_BASE = 0x1_0000_0000
 
 @dataclass(frozen=True)
 class Descriptors:
-    """The inherited file descriptors, by number. `window` is None where there is no window."""
+    """The inherited file descriptors, by number. `window` is None where there is no window.
+
+    `script` is a second monitor whose commands lie ready in its socket before QEMU starts.
+    """
 
     channel: int
     monitor: int
+    script: int
     console: int
     state: int
     window: int | None = None
@@ -88,6 +93,8 @@ def build_argv(
     argv += [
         "-chardev", f"socket,id=monitor,fd={descriptors.monitor}",
         "-mon", "chardev=monitor,mode=control",
+        "-chardev", f"socket,id=script,fd={descriptors.script}",
+        "-mon", "chardev=script,mode=control",
         "-chardev", f"socket,id=console,fd={descriptors.console}",
         "-serial", "chardev:console",
         "-chardev", f"socket,id=channel,fd={descriptors.channel}",
@@ -101,19 +108,32 @@ def build_argv(
             "-blockdev", f"driver=raw,node-name=d{index},file=f{index},size={disk.size},{mode}",
             "-device", f"virtio-blk-pci,drive=d{index},id=disk{index}",
         ]  # fmt: skip
-    # Without these a state saved on one command line is refused on another that differs in names.
-    argv += [
-        "-global",
-        "migration.send-configuration=off",
-        "-global",
-        "migration.x-ignore-shared=on",
-    ]
+    # The first: a state saved on one command line is else refused on another that differs in names.
+    # The second: a state saved while paused comes up running.
+    argv += ["-global", "migration.send-configuration=off"]
+    argv += ["-global", "migration.store-global-state=off"]
     if restore:
-        argv += ["-incoming", f"fd:{descriptors.state}"]
+        argv += ["-incoming", "defer"]
     else:
         argv += ["-kernel", str(config.kernel), "-initrd", str(config.initrd)]
         argv += ["-append", config.cmdline]
     return argv
+
+
+IGNORE_SHARED = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
+
+
+def restore_script(state: int) -> bytes:
+    """The QMP commands that load the device state from a descriptor and let the machine run.
+
+    They are written before QEMU starts, so that a restore waits for no answer.
+    """
+    commands = [
+        {"execute": "qmp_capabilities"},
+        {"execute": "migrate-set-capabilities", "arguments": IGNORE_SHARED},
+        {"execute": "migrate-incoming", "arguments": {"uri": f"fd:{state}"}},
+    ]
+    return b"".join(json.dumps(command).encode() + b"\n" for command in commands)
 
 
 def _machine(machine: str, accelerator: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The guest's console: only its end is kept, so that a guest that shouts costs nothing."""
+"""The end of what a socket said: the guest's console, so that a guest that shouts costs nothing."""
 
 from __future__ import annotations
 

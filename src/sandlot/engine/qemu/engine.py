@@ -92,12 +92,11 @@ class QemuEngine(Engine):
 
     def without(self, accelerator: str, reason: str) -> QemuEngine | None:
         """This engine on the next accelerator, when guests do not boot on this one; None: no other."""
-        if self._remembered is None or len(self.choice.verdicts) < 2:
-            return None
+        others = [v for v in self.choice.verdicts if v.usable and v.name != accelerator]
+        if self._remembered is None or not others:
+            return None  # the last one is never given up: the fault may lie elsewhere
         subject = f"{self.binary} {self.version}"
         choice = condemn(self._remembered, subject, self.choice, accelerator, reason)
-        if not choice.name:
-            return None
         return QemuEngine(self.binary, self.version, choice, remembered=self._remembered)
 
     @property

@@ -10,7 +10,13 @@ from pathlib import Path
 
 from sandlot.engine.base import Machine, MachineStats
 from sandlot.engine.config import MachineConfig
-from sandlot.engine.qemu.argv import Descriptors, build_argv, window_address
+from sandlot.engine.qemu.argv import (
+    IGNORE_SHARED,
+    Descriptors,
+    build_argv,
+    restore_script,
+    window_address,
+)
 from sandlot.engine.qemu.console import Console
 from sandlot.engine.qemu.monitor import Monitor
 from sandlot.engine.qemu.process import MonitorProcess, make_window, socket_pair
@@ -22,6 +28,7 @@ class QemuMachine(Machine):
 
     def __init__(
         self, process: MonitorProcess, channel: socket.socket, monitor: Monitor, console: Console,
+        script: Console,
         window: mmap.mmap | None, state: int, command: list[str],
     ) -> None:  # fmt: skip
         self.pid = process.pid
@@ -32,6 +39,7 @@ class QemuMachine(Machine):
         self._process = process
         self._monitor = monitor
         self._console = console
+        self._script = script
         self._state = state
 
     @classmethod
@@ -45,7 +53,7 @@ class QemuMachine(Machine):
         files: list[int] = []
         window_map: mmap.mmap | None = None
         try:
-            for _ in range(3):
+            for _ in range(4):
                 one, other = socket_pair()
                 ours.append(one)
                 theirs.append(other)
@@ -58,6 +66,7 @@ class QemuMachine(Machine):
                 channel=theirs[0].fileno(),
                 monitor=theirs[1].fileno(),
                 console=theirs[2].fileno(),
+                script=theirs[3].fileno(),
                 state=files[0],
                 window=files[1] if len(files) > 1 else None,
             )
@@ -65,6 +74,8 @@ class QemuMachine(Machine):
                 config, binary=binary, machine=machine, accelerator=accelerator,
                 descriptors=descriptors, restore=restore, cpu=cpu,
             )  # fmt: skip
+            if restore:
+                ours[3].sendall(restore_script(files[0]))
             reads = [p for p in (config.kernel, config.initrd) if p is not None]
             reads += [d.path for d in config.disks if d.readonly]
             writes = [config.ram, *(d.path for d in config.disks if not d.readonly)]
@@ -82,8 +93,11 @@ class QemuMachine(Machine):
             sock.close()
         if len(files) > 1:
             os.close(files[1])
-        channel, monitor, console = ours
-        return cls(process, channel, Monitor(monitor), Console(console), window_map, files[0], argv)
+        channel, monitor, console, script = ours
+        return cls(
+            process, channel, Monitor(monitor), Console(console), Console(script), window_map,
+            files[0], argv,
+        )  # fmt: skip
 
     async def pause(self) -> None:
         await self._monitor.execute("stop")
@@ -93,7 +107,9 @@ class QemuMachine(Machine):
 
     async def save(self) -> None:
         """Device state by an outgoing migration that leaves the shared memory where it is."""
-        await self._monitor.execute("migrate", uri=f"fd:{self._state}")
+        await self._monitor.execute("migrate-set-capabilities", **IGNORE_SHARED)
+        await self._monitor.give("state", self._state)
+        await self._monitor.execute("migrate", uri="fd:state")
         while True:
             status = await self._monitor.execute("query-migrate")
             if status.get("status") == "completed":
@@ -114,7 +130,10 @@ class QemuMachine(Machine):
 
     def console_tail(self) -> str:
         self._console.drain()
-        return "\n".join(x for x in (self._console.tail(), self._process.messages().strip()) if x)
+        self._script.drain()
+        refused = [line for line in self._script.tail().splitlines() if '"error"' in line]
+        parts = (self._console.tail(), *refused, self._process.messages().strip())
+        return "\n".join(part for part in parts if part)
 
     def console_text(self) -> str:
         """All that is kept of the console."""
@@ -137,6 +156,7 @@ class QemuMachine(Machine):
         await self._monitor.close()
         self._console.drain()
         self._console.close()
+        self._script.close()
         self._process.close()
         self.channel.close()
         if self._state >= 0:

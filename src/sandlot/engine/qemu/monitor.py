@@ -38,6 +38,17 @@ class Monitor:
         except (QMPError, OSError, EOFError) as error:
             raise SandboxError(f"QEMU refused `{command}`: {error}") from error
 
+    async def give(self, name: str, descriptor: int) -> None:
+        """Hand over an open file under a name for later commands.
+
+        Raises:
+            SandboxError: QEMU refused it or is gone.
+        """
+        async with self._lock:
+            client = await self._connect()
+        client.send_fd_scm(descriptor)
+        await self.execute("getfd", fdname=name)
+
     async def _connect(self) -> QMPClient:
         if self._client is None:
             from qemu.qmp import QMPClient
