@@ -1,0 +1,167 @@
+// Package cgroup keeps each process and what it starts in a control group of its own.
+//
+// Everything goes through directory descriptors: what a process mounts over /sys/fs/cgroup does
+// not matter.
+package cgroup
+
+import (
+	"bytes"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+)
+
+// Tree is the part of the hierarchy that holds the processes.
+type Tree struct {
+	fd       int
+	count    atomic.Uint64
+	spare    chan *Group
+	lingered chan *Group
+	pids     string // the limit of one group: a fork bomb leaves room for other commands
+}
+
+// Group is one process's control group.
+type Group struct {
+	tree *Tree
+	name string
+	fd   int
+}
+
+const spares = 4
+
+// Set up below root, an open directory of the hierarchy. The agent moves to a group of its own
+// with a hundred times the weight, so that it answers however many processes run. There is no
+// need to guard it against the out-of-memory killer: it never picks process 1.
+func New(root int) (*Tree, error) {
+	write(root, "cgroup.subtree_control", "+cpu +memory +pids")
+	if err := mkdir(root, "agent"); err != nil {
+		return nil, err
+	}
+	write(root, "agent/cpu.weight", "10000")
+	if err := write(root, "agent/cgroup.procs", "1"); err != nil {
+		return nil, err
+	}
+	if err := mkdir(root, "sandlot"); err != nil {
+		return nil, err
+	}
+	fd, err := openDir(root, "sandlot")
+	if err != nil {
+		return nil, err
+	}
+	t := &Tree{fd: fd, spare: make(chan *Group, spares), lingered: make(chan *Group, 4096)}
+	// The processor is shared among the groups, not among all processes: a child that has just
+	// been forked holds up the agent until it executes its program.
+	write(fd, "cgroup.subtree_control", "+cpu +memory +pids")
+	write(fd, "cpu.weight", "100")
+	t.limit()
+	return t, nil
+}
+
+// limit leaves memory and process numbers to the kernel and the agent.
+func (t *Tree) limit() {
+	if total := memoryTotal(); total > 0 {
+		write(t.fd, "memory.max", strconv.FormatUint(total-max(24<<20, total/20), 10))
+	}
+	write(t.fd, "memory.oom.group", "0")
+	most := 16384
+	if threads := threadsMax(); threads > 0 {
+		most = min(most, threads-threads/8)
+	}
+	write(t.fd, "pids.max", strconv.Itoa(most))
+	t.pids = strconv.Itoa(most - most/8)
+}
+
+// Take returns an empty group: one made before, if there is one.
+func (t *Tree) Take() (*Group, error) {
+	select {
+	case g := <-t.spare:
+		return g, nil
+	default:
+		return t.make()
+	}
+}
+
+// Prepare makes groups for the next processes, and removes those that have become empty.
+func (t *Tree) Prepare() {
+	for range len(t.lingered) {
+		g := <-t.lingered
+		g.Remove()
+	}
+	for len(t.spare) < spares {
+		g, err := t.make()
+		if err != nil {
+			return
+		}
+		select {
+		case t.spare <- g:
+		default:
+			g.Remove()
+		}
+	}
+}
+
+// Lingering says whether Prepare has groups to remove.
+func (t *Tree) Lingering() bool { return len(t.lingered) > 0 }
+
+func (t *Tree) make() (*Group, error) {
+	name := "p-" + strconv.FormatUint(t.count.Add(1), 10)
+	if err := mkdir(t.fd, name); err != nil {
+		return nil, err
+	}
+	fd, err := openDir(t.fd, name)
+	if err != nil {
+		return nil, err
+	}
+	write(fd, "pids.max", t.pids)
+	return &Group{tree: t, name: name, fd: fd}, nil
+}
+
+// Fd is the group's directory.
+func (g *Group) Fd() int { return g.fd }
+
+// Kill kills everything in the group.
+func (g *Group) Kill() error { return write(g.fd, "cgroup.kill", "1") }
+
+// Kill kills everything that runs, in every group.
+func (t *Tree) Kill() error { return write(t.fd, "cgroup.kill", "1") }
+
+// Empty says whether nothing runs in any group.
+func (t *Tree) Empty() bool {
+	return bytes.Contains(read(t.fd, "cgroup.events"), []byte("populated 0"))
+}
+
+// Processes lists the group's process ids.
+func (g *Group) Processes() []int {
+	var pids []int
+	for _, line := range bytes.Fields(read(g.fd, "cgroup.procs")) {
+		if pid, err := strconv.Atoi(string(line)); err == nil && pid > 1 {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// Peak is the most memory that the group had, in bytes; 0 if the kernel does not tell.
+func (g *Group) Peak() uint64 {
+	n, _ := strconv.ParseUint(string(bytes.TrimSpace(read(g.fd, "memory.peak"))), 10, 64)
+	return n
+}
+
+// KilledForMemory says whether the kernel killed a process of the group for lack of memory.
+func (g *Group) KilledForMemory() bool {
+	events := read(g.fd, "memory.events")
+	_, after, found := bytes.Cut(events, []byte("oom_kill "))
+	return found && len(after) > 0 && after[0] != '0'
+}
+
+// Remove removes the group, now or as soon as nothing runs in it any more.
+func (g *Group) Remove() {
+	if err := rmdir(g.tree.fd, g.name); err == syscall.EBUSY {
+		select {
+		case g.tree.lingered <- g:
+			return
+		default:
+		}
+	}
+	syscall.Close(g.fd)
+}

@@ -1,0 +1,108 @@
+package identity
+
+import (
+	"os"
+	"strings"
+	"syscall"
+	"unsafe"
+)
+
+const (
+	rndAddEntropy  = 0x40085203
+	rndReseedCRNG  = 0x5207
+	maxHosts       = 1 << 20
+	maxEntropySize = 4096
+)
+
+// SetClock sets the real-time clock.
+func SetClock(ns uint64) error {
+	spec := syscall.NsecToTimespec(int64(ns))
+	_, _, errno := syscall.RawSyscall(syscall.SYS_CLOCK_SETTIME, 0, uintptr(unsafe.Pointer(&spec)), 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// AddEntropy mixes in bytes that only this machine has, and makes the kernel use them at once:
+// two machines restored from one image must not draw the same numbers.
+func AddEntropy(entropy []byte) error {
+	entropy = entropy[:min(len(entropy), maxEntropySize)]
+	fd, err := syscall.Open("/dev/urandom", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer syscall.Close(fd)
+	if len(entropy) > 0 {
+		var pool struct {
+			bits, size int32
+			data       [maxEntropySize]byte
+		}
+		pool.bits, pool.size = int32(8*len(entropy)), int32(len(entropy))
+		copy(pool.data[:], entropy)
+		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), rndAddEntropy, uintptr(unsafe.Pointer(&pool))); errno != 0 {
+			return errno
+		}
+	}
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), rndReseedCRNG, 0); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// WriteFiles puts the host name and the machine id into /etc. What the image says itself of
+// other hosts stays. Errors do not matter: a read-only /etc is the image's choice.
+func WriteFiles(hostname, machineID string) {
+	os.Mkdir("/etc", 0o755)
+	if machineID != "" {
+		writeOwn("/etc/machine-id", machineID+"\n", 0o444)
+	}
+	if hostname == "" {
+		return
+	}
+	writeOwn("/etc/hostname", hostname+"\n", 0o644)
+	hosts := readSmall("/etc/hosts")
+	if len(hosts) < maxHosts {
+		if more := missingHosts(hosts, hostname); more != "" {
+			writeOwn("/etc/hosts", hosts+more, 0o644)
+		}
+	}
+}
+
+// missingHosts is what must be added to a hosts file for localhost and the host's own name.
+func missingHosts(hosts, hostname string) string {
+	local, own := false, false
+	for line := range strings.SplitSeq(hosts, "\n") {
+		line, _, _ = strings.Cut(line, "#")
+		for i, word := range strings.Fields(line) {
+			local = local || i > 0 && word == "localhost"
+			own = own || i > 0 && word == hostname
+		}
+	}
+	more := ""
+	if !local {
+		more += "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+	}
+	if !own {
+		more += "127.0.1.1\t" + hostname + "\n"
+	}
+	if more != "" && hosts != "" && !strings.HasSuffix(hosts, "\n") {
+		more = "\n" + more
+	}
+	return more
+}
+
+// writeOwn writes a regular file, or one that is not there yet; nothing else.
+func writeOwn(path, text string, mode uint32) {
+	var st syscall.Stat_t
+	if syscall.Lstat(path, &st) == nil && st.Mode&syscall.S_IFMT != syscall.S_IFREG {
+		return
+	}
+	// An old machine-id is read-only, but root may write to it all the same.
+	fd, err := syscall.Open(path, syscall.O_WRONLY|syscall.O_CREAT|syscall.O_TRUNC|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_CLOEXEC, mode)
+	if err != nil {
+		return
+	}
+	syscall.Write(fd, []byte(text))
+	syscall.Close(fd)
+}

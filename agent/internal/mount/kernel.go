@@ -1,0 +1,74 @@
+package mount
+
+import (
+	"os"
+	"syscall"
+)
+
+// part is a file system of the kernel's that every root has.
+type part struct {
+	path, kind, data string
+	flags            uintptr
+	mode             uint32 // of the mount point, where the image has none
+	optional         bool
+}
+
+const quiet = syscall.MS_NOSUID | syscall.MS_NODEV | syscall.MS_NOEXEC
+
+var parts = []part{
+	{path: "/proc", kind: "proc", flags: quiet, mode: 0o555},
+	{path: "/sys", kind: "sysfs", flags: quiet, mode: 0o555},
+	{path: "/sys/fs/cgroup", kind: "cgroup2", flags: quiet, optional: true},
+	{path: "/dev", kind: "devtmpfs", flags: syscall.MS_NOSUID, data: "mode=755", mode: 0o755},
+	{path: "/dev/pts", kind: "devpts", flags: syscall.MS_NOSUID | syscall.MS_NOEXEC,
+		data: "newinstance,ptmxmode=0666,mode=620,gid=5", mode: 0o755},
+	{path: "/dev/shm", kind: "tmpfs", flags: syscall.MS_NOSUID | syscall.MS_NODEV, data: "mode=1777", mode: 0o1777},
+	{path: "/dev/mqueue", kind: "mqueue", flags: quiet, mode: 0o1777, optional: true},
+	{path: "/run", kind: "tmpfs", flags: syscall.MS_NOSUID | syscall.MS_NODEV, data: "mode=755", mode: 0o755},
+}
+
+var links = [][2]string{
+	{"/proc/self/fd", "/dev/fd"},
+	{"/proc/self/fd/0", "/dev/stdin"},
+	{"/proc/self/fd/1", "/dev/stdout"},
+	{"/proc/self/fd/2", "/dev/stderr"},
+}
+
+// kernelFiles mounts them below the new root, which is still empty of processes.
+func kernelFiles() error {
+	for _, p := range parts {
+		path := rootDir + p.path
+		if err := mountPoint(path, p.mode); err != nil && !p.optional {
+			return err
+		}
+		if err := syscall.Mount(p.kind, path, p.kind, p.flags, p.data); err != nil && !p.optional {
+			return fail("mount", p.path, err)
+		}
+	}
+	for _, link := range links {
+		os.Symlink(link[0], rootDir+link[1])
+	}
+	// The temporary folder is on the disk: what is in it outlives a stop, and needs no memory.
+	if path := rootDir + "/tmp"; os.Mkdir(path, 0o777) == nil {
+		syscall.Chmod(path, 0o1777)
+	}
+	return nil
+}
+
+// mountPoint sees to it that path is a directory and no way out of the new root: the image's
+// links are absolute in its own eyes, not in the initramfs's.
+func mountPoint(path string, mode uint32) error {
+	info, err := os.Lstat(path)
+	if err == nil && info.IsDir() {
+		return nil
+	}
+	if err == nil {
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(path, 0o755); err != nil {
+		return err
+	}
+	return syscall.Chmod(path, mode)
+}

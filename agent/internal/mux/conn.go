@@ -1,0 +1,170 @@
+// Package mux carries streams over the port and the window (protocol/README.md, sections 1 to 4).
+package mux
+
+import (
+	"os"
+	"runtime/debug"
+	"sync"
+
+	"sandlot/agent/internal/wire"
+)
+
+// Handler takes what the host sends on one stream. It is called by the reading goroutine, in
+// order, and must not wait. Data must copy what it wants to keep.
+type Handler interface {
+	Data(p []byte)
+	Fin()
+	// Reset says that the stream is gone: by the host's RST, or lost with its session.
+	Reset(lost bool)
+}
+
+// outLimit is how much may be queued for the port before writers of payload wait.
+const outLimit = 256 << 10
+
+// Conn is the agent's end of the channel.
+type Conn struct {
+	port    *os.File
+	read    []byte // the half that the host writes
+	write   []byte // the half that the agent writes
+	accept  func(*Stream) Handler
+	log     func(string)
+	scanner *wire.Scanner
+
+	mu      sync.Mutex
+	streams map[uint32]*Stream
+	highest uint32
+	broken  bool // no session: waiting for a resync
+	ring    wire.Ring
+	owed    int
+	out     []byte
+	wake    chan struct{} // the writer has something to do
+	waiting []*Stream     // for room in the ring or the queue
+}
+
+// New returns a connection that serves nothing before the first resync. window may be empty.
+func New(port *os.File, window []byte, accept func(*Stream) Handler, log func(string)) *Conn {
+	half := len(window) / 2
+	return &Conn{
+		port: port, read: window[:half], write: window[half:], accept: accept, log: log,
+		scanner: wire.NewScanner(),
+		streams: map[uint32]*Stream{},
+		broken:  true,
+		ring:    wire.NewRing(len(window) - half),
+		wake:    make(chan struct{}, 1),
+	}
+}
+
+// Serve reads from the port forever.
+func (c *Conn) Serve() {
+	go c.guarded(c.writeLoop)
+	for {
+		c.guarded(c.readLoop)
+	}
+}
+
+// guarded keeps a fault in one goroutine from ending process 1, and with it the machine.
+func (c *Conn) guarded(f func()) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			c.log("channel: " + faultText(fault) + "\n" + string(debug.Stack()))
+		}
+	}()
+	f()
+}
+
+func faultText(fault any) string {
+	switch v := fault.(type) {
+	case error:
+		return v.Error()
+	case string:
+		return v
+	}
+	return "unknown fault"
+}
+
+// resync begins a new session.
+func (c *Conn) resync(nonce []byte) {
+	c.mu.Lock()
+	lost := c.streams
+	c.streams = map[uint32]*Stream{}
+	c.highest, c.broken, c.owed = 0, false, 0
+	c.ring.Reset()
+	c.waiting = nil
+	c.out = append(append(c.out[:0], wire.Magic...), nonce...)
+	for _, s := range lost {
+		s.kill()
+	}
+	c.mu.Unlock()
+	c.scanner.SetToken(nonce)
+	for _, s := range lost {
+		s.handler.Reset(true)
+	}
+	c.poke()
+}
+
+// breach ends the session: nothing more is believed before the next resync.
+func (c *Conn) breach(why string) {
+	c.log("channel: " + why)
+	c.mu.Lock()
+	c.broken = true
+	lost := c.streams
+	c.streams = map[uint32]*Stream{}
+	for _, s := range lost {
+		s.kill()
+	}
+	c.queue(wire.Frame{Type: wire.GoAway, Length: 1})
+	c.mu.Unlock()
+	for _, s := range lost {
+		s.handler.Reset(true)
+	}
+}
+
+// queue adds a frame to what the writer sends. The lock is held.
+func (c *Conn) queue(f wire.Frame) {
+	c.out = wire.AppendFrame(c.out, f)
+	if len(c.out) <= len(f.Payload)+wire.HeaderSize+4 {
+		c.poke()
+	}
+}
+
+func (c *Conn) poke() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// writeLoop puts everything that has gathered into one write: each costs an exit to the host.
+func (c *Conn) writeLoop() {
+	var spare []byte
+	for range c.wake {
+		c.mu.Lock()
+		for len(c.out) > 0 {
+			if c.owed > 0 && !c.broken {
+				c.out = wire.AppendFrame(c.out, wire.Frame{Type: wire.SharedFree, Length: uint32(c.owed)})
+				c.owed = 0
+			}
+			sending := c.out
+			c.out = spare[:0]
+			c.release()
+			c.mu.Unlock()
+			if _, err := c.port.Write(sending); err != nil {
+				c.log("channel: write: " + err.Error())
+			}
+			if spare = sending; cap(spare) > 4*outLimit {
+				spare = nil
+			}
+			c.mu.Lock()
+		}
+		c.mu.Unlock()
+	}
+}
+
+// release wakes the streams that wait for room. The lock is held.
+func (c *Conn) release() {
+	for _, s := range c.waiting {
+		s.waits = false
+		s.signal()
+	}
+	c.waiting = c.waiting[:0]
+}

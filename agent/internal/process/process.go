@@ -1,0 +1,185 @@
+package process
+
+import (
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"sandlot/agent/internal/cgroup"
+	"sandlot/agent/internal/mux"
+	"sandlot/agent/internal/wire"
+)
+
+// Process is one process that the host started. It is the handler of its EXEC stream.
+type Process struct {
+	table    *Table
+	number   uint64
+	stream   *mux.Stream
+	detached bool
+	terminal bool
+
+	pid    int  // under table.forking
+	reaped bool // under table.forking
+	gone   bool // under table.mu
+
+	// Made before the process is in the table, and never changed.
+	input   *input
+	outputs [2]*output
+
+	mu     sync.Mutex
+	group  *cgroup.Group // nil until the process runs
+	killed bool          // reset before it ran
+
+	started time.Time
+	timer   *time.Timer
+	timeout atomic.Bool
+	left    atomic.Int32 // outputs, and the process itself
+	end     wire.Exited
+}
+
+// attach hands s to a descriptor of the process.
+func (p *Process) attach(s *mux.Stream, descriptor uint64) mux.Handler {
+	switch {
+	case descriptor == 0 && p.input != nil:
+		p.input.attach(s)
+	case (descriptor == 1 || descriptor == 2) && p.outputs[descriptor-1] != nil:
+		p.outputs[descriptor-1].attach(s)
+	default:
+		return nil
+	}
+	return &stdio{process: p, stream: s, descriptor: descriptor}
+}
+
+// running says that the process runs in g.
+func (p *Process) running(g *cgroup.Group) {
+	p.mu.Lock()
+	p.group = g
+	killed := p.killed
+	p.mu.Unlock()
+	if killed {
+		g.Kill()
+	}
+}
+
+// failed answers for a process that could not be started.
+func (p *Process) failed(f *failure) {
+	p.table.remove(p, false)
+	p.discard()
+	p.stream.Send(&wire.Failed{Code: f.code, Text: f.text, Errno: uint64(f.errno)}, true)
+}
+
+// discard ends the streams of a process that never ran.
+func (p *Process) discard() {
+	for _, o := range p.outputs {
+		if o != nil {
+			o.discard()
+		}
+	}
+	if p.input != nil {
+		p.input.discard()
+	}
+}
+
+// exited is called when the process itself has been reaped.
+func (p *Process) exited(status syscall.WaitStatus, usage *syscall.Rusage) {
+	p.end.WallUs = uint64(time.Since(p.started).Microseconds())
+	if status.Signaled() {
+		p.end.Signal = uint64(status.Signal())
+	} else {
+		p.end.Code = uint64(status.ExitStatus())
+	}
+	p.end.UserUs = uint64(usage.Utime.Sec)*1e6 + uint64(usage.Utime.Usec)
+	p.end.SystemUs = uint64(usage.Stime.Sec)*1e6 + uint64(usage.Stime.Usec)
+	if p.end.PeakBytes = p.group.Peak(); p.end.PeakBytes == 0 {
+		p.end.PeakBytes = uint64(usage.Maxrss) << 10
+	}
+	if p.end.Signal == uint64(syscall.SIGKILL) && p.group.KilledForMemory() {
+		p.end.Flags |= wire.ExitedOOM
+	}
+	if p.timer != nil && !p.timer.Stop() && p.timeout.Load() {
+		p.end.Flags |= wire.ExitedTimedOut
+	}
+	for _, o := range p.outputs {
+		if o != nil {
+			o.end()
+		}
+	}
+	p.part()
+}
+
+// part counts what must have ended before EXITED may be sent.
+func (p *Process) part() {
+	if p.left.Add(-1) > 0 {
+		return
+	}
+	p.table.remove(p, true)
+	p.stream.Send(&p.end, true)
+	if p.input != nil {
+		p.input.close()
+	}
+	p.group.Remove()
+	p.table.Tidy()
+}
+
+// signal sends a signal, unless the process is no more.
+func (p *Process) signal(m *wire.Signal) {
+	p.mu.Lock()
+	group := p.group
+	p.mu.Unlock()
+	number := syscall.Signal(m.Number)
+	if group == nil || m.Number > 64 || m.Number == 0 {
+		return
+	}
+	if m.Scope == wire.ScopeAll {
+		if number == syscall.SIGKILL {
+			group.Kill()
+			return
+		}
+		for _, pid := range group.Processes() {
+			syscall.Kill(pid, number)
+		}
+		return
+	}
+	p.table.forking.Lock()
+	defer p.table.forking.Unlock()
+	if p.reaped {
+		return
+	}
+	if m.Scope == wire.ScopeGroup {
+		syscall.Kill(-p.pid, number)
+	} else {
+		syscall.Kill(p.pid, number)
+	}
+}
+
+// Message handles what the host says on the EXEC stream.
+func (p *Process) Message(m wire.Message) bool {
+	switch m := m.(type) {
+	case *wire.Signal:
+		p.signal(m)
+	case *wire.Resize:
+		if p.terminal && p.input != nil {
+			if raw, err := p.input.file.SyscallConn(); err == nil {
+				raw.Control(func(fd uintptr) { resize(int(fd), m.Rows, m.Columns) })
+			}
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+// Reset is the end of the EXEC stream. Losing it with its session means nothing to the process.
+func (p *Process) Reset(lost bool) {
+	if lost || p.detached {
+		return
+	}
+	p.mu.Lock()
+	p.killed = true
+	group := p.group
+	p.mu.Unlock()
+	if group != nil {
+		group.Kill()
+	}
+}

@@ -1,0 +1,104 @@
+package session
+
+import (
+	"sandlot/agent/internal/mux"
+	"sandlot/agent/internal/process"
+	"sandlot/agent/internal/wire"
+)
+
+// request reads a stream's messages: the first opens something, and those of an EXEC stream go
+// on to its process.
+type request struct {
+	server  *Server
+	stream  *mux.Stream
+	buffer  []byte
+	process *process.Process
+	stdio   mux.Handler
+	done    bool
+}
+
+// Data gathers messages. What is consumed is granted again at once: a long message needs more
+// credit than a new stream has.
+func (r *request) Data(p []byte) {
+	if r.stdio != nil {
+		r.stdio.Data(p)
+		return
+	}
+	r.stream.Grant(len(p))
+	if r.done {
+		return
+	}
+	r.buffer = append(r.buffer, p...)
+	for !r.done && r.stdio == nil {
+		m, size, err := wire.TakeMessage(r.buffer)
+		if err != nil {
+			r.refuse(err.Error())
+			return
+		}
+		if m == nil {
+			return
+		}
+		r.buffer = r.buffer[size:]
+		if r.process != nil {
+			if !r.process.Message(m) {
+				r.refuse("a message that has no place here")
+			}
+			continue
+		}
+		r.open(m)
+	}
+	if r.stdio != nil && len(r.buffer) > 0 {
+		r.stdio.Data(r.buffer)
+	}
+	r.buffer = nil
+}
+
+// open begins what the first message asks for.
+func (r *request) open(m wire.Message) {
+	v, s := r.server, r.stream
+	switch m := m.(type) {
+	case *wire.Exec:
+		r.process = v.Table.Start(s, m)
+		return
+	case *wire.Stdio:
+		if r.stdio = v.Table.Attach(s, m); r.stdio == nil {
+			r.done = true
+			s.Reset()
+		}
+		return
+	case *wire.Configure:
+		v.configure(s, m)
+	case *wire.Clock:
+		v.clock(s, m)
+	case *wire.MountRoot:
+		v.background(func() { v.mountRoot(s, m) })
+	case *wire.Shutdown:
+		v.background(func() { v.shutdown(s, m) })
+	default:
+		r.refuse("a stream cannot begin with this message")
+	}
+	r.done = true
+}
+
+func (r *request) refuse(why string) {
+	r.done, r.buffer = true, nil
+	r.stream.Send(&wire.Failed{Code: "failed", Text: why}, true)
+}
+
+// Fin is the host's end of the stream.
+func (r *request) Fin() {
+	if r.stdio != nil {
+		r.stdio.Fin()
+	} else if r.process == nil && !r.done {
+		r.refuse("the stream ended before its message")
+	}
+}
+
+// Reset is the stream's end for both.
+func (r *request) Reset(lost bool) {
+	if r.stdio != nil {
+		r.stdio.Reset(lost)
+	} else if r.process != nil {
+		r.process.Reset(lost)
+	}
+}
