@@ -39,6 +39,7 @@ func run(console *boot.Console) {
 	syscall.Umask(0o022)
 	// The agent holds little memory: collecting it rarely costs less than often.
 	debug.SetGCPercent(400)
+	boot.QuietRuntime()
 	boot.LoadModules(console)
 	if err := boot.Loopback(); err != nil {
 		console.Say("lo: " + err.Error())

@@ -29,7 +29,8 @@ func OpenConsole() *Console {
 		mount("dev", "/dev", "devtmpfs", syscall.MS_NOSUID, ""),
 		mount("proc", "/proc", "proc", 0, ""),
 		mount("sys", "/sys", "sysfs", 0, ""),
-		mount("cgroup", "/sys/fs/cgroup", "cgroup2", 0, ""),
+		// Without favordynmods every move into a group waits for an RCU grace period: 8 ms an exec.
+		mount("cgroup", "/sys/fs/cgroup", "cgroup2", 0, "favordynmods"),
 	}
 	if fd, err := syscall.Open("/dev/console", syscall.O_WRONLY|syscall.O_NOCTTY|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0); err == nil {
 		c.fd = fd

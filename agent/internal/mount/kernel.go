@@ -18,7 +18,7 @@ const quiet = syscall.MS_NOSUID | syscall.MS_NODEV | syscall.MS_NOEXEC
 var parts = []part{
 	{path: "/proc", kind: "proc", flags: quiet, mode: 0o555},
 	{path: "/sys", kind: "sysfs", flags: quiet, mode: 0o555},
-	{path: "/sys/fs/cgroup", kind: "cgroup2", flags: quiet, optional: true},
+	{path: "/sys/fs/cgroup", kind: "cgroup2", data: "favordynmods", flags: quiet, optional: true},
 	{path: "/dev", kind: "devtmpfs", flags: syscall.MS_NOSUID, data: "mode=755", mode: 0o755},
 	{path: "/dev/pts", kind: "devpts", flags: syscall.MS_NOSUID | syscall.MS_NOEXEC,
 		data: "newinstance,ptmxmode=0666,mode=620,gid=5", mode: 0o755},

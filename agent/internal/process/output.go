@@ -17,6 +17,7 @@ const (
 	scratchSize = 64 << 10
 	smallRead   = 4096
 	pipeSize    = 1 << 20
+	gather      = 2 * time.Millisecond
 )
 
 // scratches are shared by all outputs: a read of one hardly ever overlaps with another's.
@@ -34,6 +35,7 @@ type output struct {
 	kept    wire.Buffer
 	ended   bool // the process has ended: what is not yet in the pipe is not its own
 	drained bool
+	flowing bool // the last read found much; only used by the goroutine
 	changed chan struct{} // stream or ended changed
 }
 
@@ -125,6 +127,11 @@ func (o *output) run() {
 	for {
 		s, kept, ended := o.state()
 		var err error
+		if o.flowing && !ended && !o.terminal {
+			// Let the pipe fill: moving much at once costs hardly more than moving little.
+			raw.Control(o.enlarge)
+			time.Sleep(gather)
+		}
 		switch {
 		case s != nil && kept > 0:
 			err = o.sendKept(s)
@@ -170,10 +177,7 @@ func (o *output) read(raw syscall.RawConn, s *mux.Stream, ended bool) error {
 	err := raw.Read(func(fd uintptr) bool {
 		there := smallRead
 		if !o.terminal {
-			if there = available(int(fd)); there > pipeSize/32 {
-				o.enlarge(fd)
-			}
-			there = max(there, 1)
+			there = max(available(int(fd)), 1)
 		}
 		buffer := scratches.Get().(*[scratchSize]byte)
 		defer scratches.Put(buffer)
@@ -192,6 +196,7 @@ func (o *output) read(raw syscall.RawConn, s *mux.Stream, ended bool) error {
 	if err != nil {
 		return err
 	}
+	o.flowing = n >= smallRead
 	if fault == nil && n == 0 {
 		return errEOF
 	}

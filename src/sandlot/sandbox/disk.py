@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 from sandlot.engine.config import DEVICE_SIZE, MIB
@@ -45,7 +46,7 @@ def mke2fs() -> str:
 
 async def _blank(folder: Path, size: int) -> Path:
     """An empty file system of `size` bytes, made once."""
-    path = folder / f"ext4-v1-{size}.img"
+    path = folder / f"ext4-v2-{size}.img"
     if path.exists():
         return path
     async with locked(folder / "lock"):
@@ -55,15 +56,20 @@ async def _blank(folder: Path, size: int) -> Path:
         try:
             with partial.open("wb") as file:
                 file.truncate(size)
-            # A small journal, and nothing that the guest would have to initialise later.
-            process = await asyncio.create_subprocess_exec(
-                mke2fs(), "-q", "-F", "-t", "ext4", "-m", "0", "-b", "4096", "-L", "sandlot",
-                "-J", "size=16" if size >= 512 * MIB else "size=4", "-O", "^resize_inode",
-                "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", str(partial),
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-            )  # fmt: skip
-            _, said = await process.communicate()
+            # A small journal, nothing that the guest would have to initialise later, and the two
+            # folders of the overlay, which would cost an emulated guest a slow first write.
+            with tempfile.TemporaryDirectory(prefix=".tree-", dir=folder) as tree:
+                (Path(tree) / "upper").mkdir(mode=0o755)
+                (Path(tree) / "work").mkdir(mode=0o700)
+                process = await asyncio.create_subprocess_exec(
+                    mke2fs(), "-q", "-F", "-t", "ext4", "-m", "0", "-b", "4096", "-L", "sandlot",
+                    "-J", "size=16" if size >= 512 * MIB else "size=4", "-O", "^resize_inode",
+                    "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", "-d", tree,
+                    str(partial),
+                    stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.PIPE,
+                )  # fmt: skip
+                _, said = await process.communicate()
             if process.returncode:
                 raise HostError(f"mke2fs failed: {said.decode(errors='replace').strip()}")
             partial.replace(path)
