@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-STATE = Path(os.environ.get("SANDLOT_TEST_STATE") or Path(__file__).parents[1] / ".venv" / "test-state")
+STATE = Path(
+    os.environ.get("SANDLOT_TEST_STATE") or Path(__file__).parents[1] / ".venv" / "test-state"
+)
 # Set before anything of Sandlot is imported: no test may touch the user's own state.
 os.environ["SANDLOT_DATA"] = str(STATE)
 os.environ["SANDLOT_RUNTIME"] = str(STATE / "run")
@@ -80,5 +82,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "/tests/vm/" in str(item.path):
             item.add_marker(pytest.mark.vm)
-
-

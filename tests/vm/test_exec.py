@@ -20,7 +20,9 @@ from sandlot import (
 
 
 async def test_output_status_and_resources(sb: Sandbox) -> None:
-    r = await sb.exec(["python3", "-c", "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"])
+    r = await sb.exec(
+        ["python3", "-c", "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"]
+    )
     assert (r.stdout, r.stderr, r.exit_code, r.signal) == (b"out\n", b"err\n", 3, None)
     assert r.text == "out\n"
     assert r.user_time > 0 and r.peak_memory > 1 << 20 and r.duration > 0
@@ -51,11 +53,15 @@ async def test_its_own_kernel_and_root(sb: Sandbox) -> None:
     assert lines[1:4] == ["0", "init", "overlayfs"]
     for needed in (" /proc ", " /sys ", " /dev ", " /dev/pts ", " /dev/shm ", " /sys/fs/cgroup "):
         assert needed in r.text, needed
-    await sb.exec("test -d /tmp && test -w /tmp && touch /tmp/x /root/x /new && rm /etc/passwd", check=True)
+    await sb.exec(
+        "test -d /tmp && test -w /tmp && touch /tmp/x /root/x /new && rm /etc/passwd", check=True
+    )
 
 
 async def test_environment_folder_and_user(sb: Sandbox) -> None:
-    r = await sb.exec("pwd; echo $A; id -un; id -gn; umask", env={"A": "1 2"}, workdir="/usr", user="nobody")
+    r = await sb.exec(
+        "pwd; echo $A; id -un; id -gn; umask", env={"A": "1 2"}, workdir="/usr", user="nobody"
+    )
     assert r.text.split("\n")[:5] == ["/usr", "1 2", "nobody", "nogroup", "0022"]
     assert (await sb.exec("id -u; id -g", user="1234:77")).text == "1234\n77\n"
     home = (await sb.exec("echo $HOME $USER $PATH")).text
@@ -75,7 +81,9 @@ async def test_environment_folder_and_user(sb: Sandbox) -> None:
         (["ls", "a\0b"], {}, ConfigError),
     ],
 )
-async def test_what_cannot_start(sb: Sandbox, command: list[str], options: dict[str, object], error: type[Exception]) -> None:
+async def test_what_cannot_start(
+    sb: Sandbox, command: list[str], options: dict[str, object], error: type[Exception]
+) -> None:
     with pytest.raises(error):
         await sb.exec(command, **options)  # type: ignore[arg-type]
     assert (await sb.exec(["true"])).exit_code == 0
@@ -84,7 +92,11 @@ async def test_what_cannot_start(sb: Sandbox, command: list[str], options: dict[
 async def test_check_raises_with_everything(sb: Sandbox) -> None:
     with pytest.raises(ProcessError, match="ended with status 4: bad") as caught:
         await sb.exec("echo some; echo bad >&2; exit 4", check=True)
-    assert (caught.value.exit_code, caught.value.stdout, caught.value.stderr) == (4, b"some\n", b"bad\n")
+    assert (caught.value.exit_code, caught.value.stdout, caught.value.stderr) == (
+        4,
+        b"some\n",
+        b"bad\n",
+    )
 
 
 async def test_signals(sb: Sandbox) -> None:

@@ -15,7 +15,9 @@ async def answers(sb: Sandbox, seconds: float = 60) -> None:
 
 
 async def test_a_thousand_children(sb: Sandbox) -> None:
-    r = await sb.exec("i=0; while [ $i -lt 1000 ]; do sleep 60 & i=$((i+1)); done; pgrep -cx sleep", timeout=120)
+    r = await sb.exec(
+        "i=0; while [ $i -lt 1000 ]; do sleep 60 & i=$((i+1)); done; pgrep -cx sleep", timeout=120
+    )
     assert int(r.text) == 1000
     await answers(sb)
 
@@ -88,7 +90,10 @@ except NameError:
             os.write(mine, {garbage})
 import time; time.sleep(30)
 """
-    async with Sandbox.create(image=image, memory="512M") as bad, Sandbox.create(image=image, memory="512M") as good:
+    async with (
+        Sandbox.create(image=image, memory="512M") as bad,
+        Sandbox.create(image=image, memory="512M") as good,
+    ):
         with pytest.raises((GuestProtocolError, SandboxDied)) as caught:
             await bad.exec(["python3", "-c", program], timeout=60)
         assert isinstance(caught.value, GuestProtocolError), caught.value

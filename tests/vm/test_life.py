@@ -89,7 +89,9 @@ async def test_stop_keeps_the_disk_and_start_brings_it_back(image: str) -> None:
 async def test_processes_are_asked_to_end_before_they_are_killed(image: str) -> None:
     sandbox = await Sandbox.create(image=image, memory="512M")
     try:
-        p = await sandbox.spawn("trap 'echo bye > /root/last; exit' TERM; echo up; while :; do sleep 0.1; done")
+        p = await sandbox.spawn(
+            "trap 'echo bye > /root/last; exit' TERM; echo up; while :; do sleep 0.1; done"
+        )
         assert await p.stdout.read_line() == b"up\n"
         await sandbox.stop(grace=20)
         await sandbox.start()
@@ -138,7 +140,9 @@ async def test_bad_options(image: str, options: dict[str, object], error: type[E
     assert [i.record.name for i in await Sandbox.list()] == before
 
 
-async def test_a_state_directory_that_cannot_be_used(image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_state_directory_that_cannot_be_used(
+    image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SANDLOT_DATA", "/proc/nothing")
     with pytest.raises(StateError, match="/proc/nothing"):
         await Sandbox.create(image=image)
@@ -252,7 +256,9 @@ async def test_nothing_but_its_own_descriptors_and_no_privileges(sb: Sandbox, ho
     strange = [
         t
         for t in targets
-        if not t.startswith(("socket:", "anon_inode:", "pipe:", "/memfd:sandlot-window", "/dev/null"))
+        if not t.startswith(
+            ("socket:", "anon_inode:", "pipe:", "/memfd:sandlot-window", "/dev/null")
+        )
         and not t.startswith((str(host.paths.data), "/tmp/"))
     ]
     assert not strange

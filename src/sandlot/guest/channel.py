@@ -156,7 +156,7 @@ class Channel(asyncio.Protocol):
         self._mux = mux.Mux(
             client=client,
             send_half=window[:half] if window is not None else None,
-            receive_half=window[half:].toreadonly() if window is not None else None,
+            receive_half=window[half:] if window is not None else None,
         )
         self._streams: dict[int, ChannelStream] = {}
         self._died = died or (lambda: SandboxDied("the sandbox has ended"))
@@ -364,6 +364,7 @@ class Channel(asyncio.Protocol):
             self._ticker.cancel()
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(error)
+        self._mux.close()
         streams, self._streams = self._streams, {}
         for stream in streams.values():
             stream.on_reset(error)

@@ -103,8 +103,14 @@ class Mux:
         self._streams: dict[int, _Stream] = {}
         self._in = bytearray()
         self._out = bytearray()
+        self._halves = [half for half in (send_half, receive_half) if half is not None]
         self._send_ring = SendRing(send_half) if send_half is not None else None
         self._receive_ring = ReceiveRing(receive_half) if receive_half is not None else None
+
+    def close(self) -> None:
+        """Let go of the window, so that its memory can be given back."""
+        for half in self._halves:
+            half.release()
 
     def statistics(self) -> dict[str, int]:
         """Open streams, and bytes that wait to be parsed and to be sent."""

@@ -21,7 +21,12 @@ from sandlot.wire.messages import (
 from sandlot.wire.records import MAX_FIELDS, field, fields
 
 
-@given(st.lists(st.binary(max_size=20)), st.lists(st.binary(max_size=20)), st.text(), st.integers(0, 2**64 - 1))
+@given(
+    st.lists(st.binary(max_size=20)),
+    st.lists(st.binary(max_size=20)),
+    st.text(),
+    st.integers(0, 2**64 - 1),
+)
 def test_round_trip(argv: list[bytes], env: list[bytes], user: str, number: int) -> None:
     message = Exec(process=number, argv=tuple(argv), env=tuple(env), user=user)
     raw = encode(message)

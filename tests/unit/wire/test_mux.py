@@ -12,7 +12,9 @@ from sandlot.wire.frames import HEADER, Flag, Frame, Type
 from sandlot.wire.mux import Data, Ended, Mux, Opened, Pong, Reset, Writable
 
 
-def frame(type_: int, flags: int, stream: int, length: int, payload: bytes = b"", offset: int = 0) -> bytes:
+def frame(
+    type_: int, flags: int, stream: int, length: int, payload: bytes = b"", offset: int = 0
+) -> bytes:
     return frames.encode(Frame(type_, flags, stream, length, payload, offset))
 
 
@@ -146,7 +148,8 @@ BREACHES = {
     "ping on a stream": frame(Type.PING, Flag.SYN, 2, 4),
     "opened twice": frame(Type.DATA, Flag.SYN, 2, 0) * 2,
     "falling numbers": frame(Type.DATA, Flag.SYN, 4, 0) + frame(Type.DATA, Flag.SYN, 2, 0),
-    "payload after the end": frame(Type.DATA, Flag.SYN | Flag.FIN, 2, 0) + frame(Type.DATA, 0, 2, 1, b"x"),
+    "payload after the end": frame(Type.DATA, Flag.SYN | Flag.FIN, 2, 0)
+    + frame(Type.DATA, 0, 2, 1, b"x"),
     "too much credit": frame(Type.CREDIT, Flag.SYN, 2, frames.MAX_CREDIT),
     "beyond the credit": frame(Type.DATA, Flag.SYN, 2, 65536, bytes(65536))
     + frame(Type.DATA, 0, 2, 65536, bytes(65536)) * 4,
@@ -159,7 +162,9 @@ def test_breaches_are_blamed_on_the_guest(raw: bytes) -> None:
         Mux().receive(raw)
 
 
-@pytest.mark.parametrize(("offset", "length"), [(1 << 19, 1), ((1 << 19) - 1, 2), (0, (1 << 20) + 1)])
+@pytest.mark.parametrize(
+    ("offset", "length"), [(1 << 19, 1), ((1 << 19) - 1, 2), (0, (1 << 20) + 1)]
+)
 def test_shared_payloads_outside_the_window(offset: int, length: int) -> None:
     a, _ = joined(True)
     with pytest.raises(GuestProtocolError):

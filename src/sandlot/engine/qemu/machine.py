@@ -166,10 +166,7 @@ class QemuMachine(Machine):
             self.window.release()
             self.window = None
         if self._window_map is not None:
-            try:
-                self._window_map.close()
-            except BufferError:
-                pass  # a view is still held by a reader; the mapping goes with it
+            self._window_map.close()
             self._window_map = None
 
 
