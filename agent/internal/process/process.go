@@ -100,6 +100,8 @@ func (p *Process) exited(status syscall.WaitStatus, usage *syscall.Rusage) {
 	if p.timer != nil && !p.timer.Stop() && p.timeout.Load() {
 		p.end.Flags |= wire.ExitedTimedOut
 	}
+	// Not after the output: who waits for the end need not read what is left.
+	p.stream.Send(&p.end, true)
 	for _, o := range p.outputs {
 		if o != nil {
 			o.end()
@@ -108,13 +110,12 @@ func (p *Process) exited(status syscall.WaitStatus, usage *syscall.Rusage) {
 	p.part()
 }
 
-// part counts what must have ended before EXITED may be sent.
+// part counts what must have ended before the process may be forgotten.
 func (p *Process) part() {
 	if p.left.Add(-1) > 0 {
 		return
 	}
 	p.table.remove(p, true)
-	p.stream.Send(&p.end, true)
 	if p.input != nil {
 		p.input.close()
 	}

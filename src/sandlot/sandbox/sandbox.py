@@ -189,8 +189,8 @@ class Sandbox:
     @property
     def status(self) -> str:
         """`created`, `running` or `stopped`."""
-        if self._owned is not None and self._owned.alive:
-            return "running"
+        if self._owned is not None:
+            return "running" if self._owned.alive else "stopped"
         return self.info().status
 
     def stats(self) -> MachineStats:
