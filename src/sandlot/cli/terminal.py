@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import shutil
 import signal
@@ -44,7 +45,7 @@ def raw_terminal() -> Iterator[None]:
         return
     before = termios.tcgetattr(0)
     try:
-        tty.setraw(0)
+        tty.setraw(0, termios.TCSADRAIN)  # what was typed ahead is kept
         yield
     finally:
         termios.tcsetattr(0, termios.TCSADRAIN, before)
@@ -55,8 +56,7 @@ async def attach(
 ) -> ExitStatus:
     """Carry input, output, signals and the window's size until the process ends.
 
-    Raises:
-        BrokenPipeError: our own output was closed; the process is killed first.
+    When our own output is closed the process is killed, and the status is that of SIGPIPE.
     """
     loop = asyncio.get_running_loop()
     with contextlib.ExitStack() as stack:
@@ -81,7 +81,8 @@ async def attach(
             await asyncio.gather(*outputs)
         except BrokenPipeError:
             await process.kill()
-            raise
+            status = await process.wait()
+            return dataclasses.replace(status, exit_code=128 + signal.SIGPIPE)
         finally:
             for task in outputs:
                 task.cancel()

@@ -1,0 +1,233 @@
+"""The command line against real machines, as a shell and a terminal see it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SANDLOT = [sys.executable, "-m", "sandlot.cli.main"]
+
+
+def sandlot(*words: str, stdin: bytes = b"", **options: Any) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [*SANDLOT, *words], input=stdin, capture_output=True, timeout=120, **options
+    )
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def template(image: str) -> None:
+    """Made before the first test, so that no test sees the talk about it."""
+    assert sandlot("run", "--rm", image, "true").returncode == 0
+
+
+class TestRun:
+    def test_output_and_status_pass_through(self) -> None:
+        r = sandlot("run", "--rm", "test", "sh", "-c", "echo out; echo err >&2; exit 7")
+        assert (r.stdout, r.stderr, r.returncode) == (b"out\n", b"err\n", 7)
+
+    @pytest.mark.parametrize(
+        ("words", "status", "says"),
+        [
+            (["test", "no-such"], 127, b"command not found"),
+            (["test", "/etc/hostname"], 126, b"cannot be executed"),
+            (["no-image", "ls"], 125, b"no image"),
+            (["--memory", "huge", "test", "ls"], 125, b"huge"),
+            (["--privileged", "test", "ls"], 125, b"--privileged"),
+            (["-w", "/none", "test", "ls"], 125, b"/none"),
+            (["-u", "ghost", "test", "ls"], 125, b"ghost"),
+            (["-it", "test", "ls"], 125, b"not a terminal"),
+            (["test", "sh", "-c", "kill -9 $$"], 137, b""),
+            (["--timeout", "1s", "test", "sleep", "60"], 124, b"longer than 1s"),
+        ],
+    )
+    def test_failures(self, words: list[str], status: int, says: bytes) -> None:
+        r = sandlot("run", "--rm", *words)
+        assert r.returncode == status, r.stderr
+        assert says in r.stderr and r.stdout == b""
+        assert len(r.stderr.splitlines()) <= 2, r.stderr
+
+    def test_flags_in_dockers_spelling(self) -> None:
+        r = sandlot(
+            "run", "--rm", "-i", "-e", "A=1", "-e", "B", "-w", "/usr", "-u", "nobody", "--hostname", "h1",
+            "--entrypoint", "sh", "test", "--", "-c", "echo $A $B $(pwd) $(id -un) $(uname -n); cat",
+            stdin=b"fed", env={**os.environ, "B": "2"},
+        )  # fmt: skip
+        assert r.stdout == b"1 2 /usr nobody h1\nfed", r.stderr
+
+    def test_without_rm_it_stays_stopped_and_keeps_its_log(self) -> None:
+        name = f"stays-{os.getpid()}"
+        try:
+            r = sandlot(
+                "run", "--name", name, "test", "sh", "-c", "echo said; echo loud >&2; exit 3"
+            )
+            assert r.returncode == 3
+            listed = json.loads(sandlot("ps", "-a", "--json").stdout)
+            mine = [s for s in listed if s["name"] == name]
+            assert [(s["status"], s["exit_code"]) for s in mine] == [("stopped", 3)]
+            logs = sandlot("logs", name)
+            assert (logs.stdout, logs.stderr) == (b"said\n", b"loud\n")
+            again = sandlot("run", "--name", name, "test", "true")
+            assert again.returncode == 125 and b"exists already" in again.stderr
+        finally:
+            assert sandlot("rm", name).stdout == f"{name}\n".encode()
+
+    def test_a_closed_pipe_ends_it(self) -> None:
+        r = subprocess.run(
+            ["bash", "-c", 'set -o pipefail; "$@" | head -1', "-", *SANDLOT, "run", "--rm", "test", "yes"],
+            capture_output=True, timeout=120,
+        )  # fmt: skip
+        assert r.stdout == b"y\n" and b"Traceback" not in r.stderr
+        assert r.returncode == 141
+
+    def test_an_interrupt_reaches_the_command(self) -> None:
+        script = "trap 'echo caught; exit 9' INT; echo ready; while :; do sleep 0.05; done"
+        p = subprocess.Popen(
+            [*SANDLOT, "run", "--rm", "test", "bash", "-c", script],
+            stdout=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        assert p.stdout is not None
+        assert p.stdout.readline() == b"ready\n"
+        p.send_signal(signal.SIGINT)
+        assert p.stdout.read() == b"caught\n"
+        assert p.wait(60) == 9
+        p.stdout.close()
+
+
+def test_the_life_of_a_sandbox() -> None:
+    name = f"life-{os.getpid()}"
+    try:
+        made = sandlot("create", "--name", name, "test")
+        assert made.returncode == 0 and len(made.stdout.strip()) == 12, made.stderr
+        early = sandlot("exec", name, "true")
+        assert early.returncode == 125 and b"sandlot start" in early.stderr
+        assert sandlot("start", name).stdout == f"{name}\n".encode()
+        assert name.encode() in sandlot("ps").stdout
+        r = sandlot(
+            "exec", "-i", "-e", "X=5", name, "sh", "-c", "cat; echo $X; exit 4", stdin=b"in "
+        )
+        assert (r.stdout, r.returncode) == (b"in 5\n", 4)
+        assert sandlot("shell", name, stdin=b"echo $((6*7))\n").stdout == b"42\n"
+        busy = sandlot("rm", name)
+        assert busy.returncode == 125 and b"rm -f" in busy.stderr
+        twice = sandlot("start", name)
+        assert twice.returncode == 125 and b"running already" in twice.stderr
+        assert sandlot("exec", name, "sh", "-c", "echo kept > /root/f").returncode == 0
+        assert sandlot("stop", name).returncode == 0
+        assert name.encode() not in sandlot("ps").stdout
+        assert sandlot("start", name).returncode == 0
+        assert sandlot("exec", name, "cat", "/root/f").stdout == b"kept\n"
+    finally:
+        assert sandlot("rm", "-f", name).returncode == 0
+    assert sandlot("exec", name, "true").returncode == 125
+    assert sandlot("rm", "-f", name).returncode == 0
+
+
+def test_run_detached_with_logs() -> None:
+    name = f"detached-{os.getpid()}"
+    try:
+        r = sandlot(
+            "run", "-d", "--name", name, "test", "sh", "-c", "echo one; sleep 2; echo two; exit 6"
+        )
+        assert r.returncode == 0 and len(r.stdout.strip()) == 12, r.stderr
+        assert sandlot("logs", "-f", name).stdout == b"one\ntwo\n"
+
+        def code() -> list[object]:
+            listed = json.loads(sandlot("ps", "-a", "--json").stdout)
+            return [
+                s["exit_code"] for s in listed if s["name"] == name and s["status"] == "stopped"
+            ]
+
+        until(lambda: code() == [6], "the keeper did not end with its command")
+    finally:
+        sandlot("rm", "-f", name)
+
+
+class Terminal:
+    """A command on a pseudo terminal."""
+
+    def __init__(self, *words: str) -> None:
+        self.pid, self.fd = pty.fork()
+        if not self.pid:
+            os.execv(SANDLOT[0], [*SANDLOT, *words])
+        self.seen = b""
+
+    def expect(self, text: bytes, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while text not in self.seen:
+            assert time.monotonic() < deadline, (text, self.seen)
+            if select.select([self.fd], [], [], 0.2)[0]:
+                try:
+                    self.seen += os.read(self.fd, 4096)
+                except OSError:
+                    assert text in self.seen, self.seen
+
+    def type(self, text: bytes) -> None:
+        os.write(self.fd, text)
+
+    def wait(self) -> int:
+        try:
+            while select.select([self.fd], [], [], 60)[0] and os.read(self.fd, 4096):
+                pass
+        except OSError:
+            pass
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        os.close(self.fd)
+        return status
+
+
+def test_a_terminal() -> None:
+    t = Terminal("run", "--rm", "-it", "test", "bash", "--norc")
+    t.type(b"echo s$((40+2)); tty\n")
+    t.expect(b"s42")
+    t.expect(b"/dev/pts/")
+    import fcntl
+    import struct
+    import termios
+
+    fcntl.ioctl(t.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
+    os.kill(t.pid, signal.SIGWINCH)
+    deadline = time.monotonic() + 30
+    while b"33 77" not in t.seen and time.monotonic() < deadline:
+        t.type(b"stty size\n")
+        t.expect(b"stty size")
+        t.seen += os.read(t.fd, 4096)
+    assert b"33 77" in t.seen
+    # Ctrl-C goes to the command in the sandbox, Ctrl-Z is its shell's job control.
+    t.type(b"sleep 100\n")
+    t.expect(b"sleep 100")
+    time.sleep(0.3)
+    t.type(b"\x03")
+    t.type(b"echo after$?\n")
+    t.expect(b"after130")
+    t.type(b"sleep 100\n")
+    time.sleep(0.3)
+    t.type(b"\x1a")
+    t.expect(b"Stopped")
+    t.type(b"kill %1; exit 5\n")
+    assert t.wait() == 5
+
+
+def test_a_state_directory_that_cannot_be_used(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    r = sandlot("ps", env={**os.environ, "SANDLOT_DATA": str(blocked / "state")})
+    assert r.returncode == 125
+    assert str(blocked).encode() in r.stderr and b"SANDLOT_DATA" in r.stderr
