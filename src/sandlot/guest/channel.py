@@ -364,6 +364,7 @@ class Channel(asyncio.Protocol):
             self._ticker.cancel()
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(error)
+            self._ready.exception()  # nobody may be waiting any more
         self._mux.close()
         streams, self._streams = self._streams, {}
         for stream in streams.values():

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -26,6 +27,7 @@ class FileLock:
         Raises:
             StateError: the file cannot be made.
         """
+        tries = 5
         while True:
             try:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -39,7 +41,11 @@ class FileLock:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 os.close(descriptor)
-                return None
+                if not tries:
+                    return None
+                tries -= 1  # it may only be somebody who looks whether it is held
+                time.sleep(0.01)
+                continue
             except BaseException:
                 os.close(descriptor)
                 raise
@@ -54,6 +60,8 @@ class FileLock:
     def release(self) -> None:
         """Let others have it. Releasing twice is allowed."""
         if self._descriptor >= 0:
+            # Closing alone is not enough: a child between fork and exec still holds a copy.
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = -1
 
@@ -67,9 +75,9 @@ def is_held(path: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
-    finally:
         os.close(descriptor)
+        return True
+    FileLock(descriptor, path).release()
     return False
 
 
