@@ -8,9 +8,9 @@ import statistics
 import sys
 from collections import defaultdict
 
-temperatures = defaultdict(list)
-rain = defaultdict(float)
-months = defaultdict(list)
+temperatures: dict[str, list[float]] = defaultdict(list)
+rain: dict[str, float] = defaultdict(float)
+months: dict[tuple[str, str], list[float]] = defaultdict(list)
 skipped = 0
 
 for row in csv.DictReader(sys.stdin):

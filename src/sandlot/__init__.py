@@ -50,7 +50,7 @@ from sandlot.errors import (
 )
 
 if TYPE_CHECKING:
-    from sandlot import sync
+    import sandlot.sync as sync
     from sandlot.guest.process import ExitStatus, InputStream, OutputStream
     from sandlot.image import Image, ImageConfig, ImageStore
     from sandlot.sandbox.process import Process

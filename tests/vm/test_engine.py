@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -43,13 +44,15 @@ async def config(host: Host, engine: Engine, tmp_path: Path) -> MachineConfig:
         with (tmp_path / name).open("wb") as file:
             file.truncate(size)
     blank = tmp_path / "blank"
-    parts = {
-        "memory": 256 * MIB, "cpus": 1, "ram": tmp_path / "ram", "kernel": kernel.image,
-        "initrd": initrd,
-        "disks": (Disk(path=blank, readonly=True), Disk(path=blank, readonly=False)),
-    }  # fmt: skip
-    plain = MachineConfig(**parts)
-    return MachineConfig(**parts, cmdline=kernel_arguments(engine, plain))
+    plain = MachineConfig(
+        memory=256 * MIB,
+        cpus=1,
+        ram=tmp_path / "ram",
+        kernel=kernel.image,
+        initrd=initrd,
+        disks=(Disk(path=blank, readonly=True), Disk(path=blank, readonly=False)),
+    )
+    return dataclasses.replace(plain, cmdline=kernel_arguments(engine, plain))
 
 
 @pytest.fixture
@@ -137,7 +140,7 @@ async def test_a_kernel_that_cannot_start_ends_and_its_console_is_kept(
 ) -> None:
     empty = tmp_path / "empty"
     empty.write_bytes(b"")
-    broken = MachineConfig(**{**config.__dict__, "initrd": empty})
+    broken = dataclasses.replace(config, initrd=empty)
     machine = await engine.boot(broken, tmp_path / "state")
     try:
         async with asyncio.timeout(PATIENCE):

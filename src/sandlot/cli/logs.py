@@ -53,4 +53,4 @@ def logs(follow: bool, tail: int | None, timestamps: bool, console: bool, name: 
                     show(fresh)
             if not running:
                 return
-            time.sleep(0.2)  # noqa: ASYNC251 - a file has no event for its growth
+            time.sleep(0.2)

@@ -39,7 +39,7 @@ class Choice:
 
 def candidates(system: str) -> tuple[str, ...]:
     """The accelerators of an operating system, the fastest first; TCG is always last."""
-    return {"linux": ("kvm",), "darwin": ("hvf",)}.get(system, ()) + ("tcg",)
+    return (*{"linux": ("kvm",), "darwin": ("hvf",)}.get(system, ()), "tcg")
 
 
 def decide(

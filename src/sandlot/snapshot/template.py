@@ -7,6 +7,7 @@ and the engine only. `TemplateStore.get` finds it, or boots it once for all prog
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import json
 import os
@@ -200,7 +201,7 @@ class TemplateStore:
     async def _boot(self, engine: Engine, config: MachineConfig, state: Path) -> bytes:
         """Boot, wait for the agent, save; a watchdog ends a boot that hangs and tries once more."""
         cmdline = kernel_arguments(engine, config)
-        config = MachineConfig(**{**config.__dict__, "cmdline": cmdline})
+        config = dataclasses.replace(config, cmdline=cmdline)
         for left in reversed(range(BOOT_TRIES)):
             machine = await engine.boot(config, state)
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from sandlot.engine.config import MIB, MachineConfig
 
@@ -78,14 +79,13 @@ def build_argv(
         "-cpu", cpu or cpu_model(accelerator, machine),
         "-smp", str(config.cpus),
         "-object",
-        f"memory-backend-file,id=ram,size={memory_mib}M,mem-path={config.ram},share={share}",
+        f"memory-backend-file,id=ram,size={memory_mib}M,mem-path={_quoted(config.ram)},share={share}",
     ]  # fmt: skip
     if address is not None and descriptors.window is not None:
         argv += [
             "-m", f"{memory_mib + window_mib}M",
             "-object",
-            f"memory-backend-file,id=window,size={window_mib}M,"
-            f"mem-path=/proc/self/fd/{descriptors.window},share=on",
+            _window(window_mib, descriptors.window),
             "-numa", f"node,cpus=0-{config.cpus - 1},memdev=ram",
             "-numa", "node,memdev=window",
         ]  # fmt: skip
@@ -105,7 +105,7 @@ def build_argv(
     for index, disk in enumerate(config.disks):
         mode = "read-only=on" if disk.readonly else "read-only=off,discard=unmap"
         argv += [
-            "-blockdev", f"driver=file,node-name=f{index},filename={disk.path},locking=off,{mode}",
+            "-blockdev", f"driver=file,node-name=f{index},filename={_quoted(disk.path)},locking=off,{mode}",
             "-blockdev", f"driver=raw,node-name=d{index},file=f{index},size={disk.size},{mode}",
             "-device", f"virtio-blk-pci,drive=d{index},id=disk{index}",
         ]  # fmt: skip
@@ -119,6 +119,16 @@ def build_argv(
         argv += ["-kernel", str(config.kernel), "-initrd", str(config.initrd)]
         argv += ["-append", config.cmdline]
     return argv
+
+
+def _quoted(path: Path) -> str:
+    """A path inside an option list, where a comma is doubled."""
+    return str(path).replace(",", ",,")
+
+
+def _window(size_mib: int, descriptor: int) -> str:
+    path = f"/proc/self/fd/{descriptor}"
+    return f"memory-backend-file,id=window,size={size_mib}M,mem-path={path},share=on"
 
 
 IGNORE_SHARED = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}

@@ -1,0 +1,1 @@
+"""Benchmarks. They report figures and assert nothing."""

@@ -1,0 +1,46 @@
+"""`make bench`: the table of docs/benchmarks.md, measured here and now.
+
+python -m bench [NAME ...]      only some of them
+python -m bench --json FILE     also as JSON
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from bench import sandboxes, throughput
+from bench.measure import Row, heading, line
+from sandlot.image import build_debian_image
+from sandlot.sandbox.host import Host
+
+BENCHES = {**sandboxes.BENCHES, **throughput.BENCHES}
+
+
+async def main() -> None:
+    """Run the benchmarks that were named, or all."""
+    parser = argparse.ArgumentParser(prog="bench")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHES))
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    host = Host.current()
+    await asyncio.to_thread(build_debian_image, host.images, "demo", ["python3"])
+    engine, _ = await host.template(1 << 30, 1)
+    print(f"QEMU {engine.version}, {engine.accelerator}\n")
+    print(heading())
+    rows: list[Row] = []
+    for name, bench in BENCHES.items():
+        if arguments.names and name not in arguments.names:
+            continue
+        for row in await bench():
+            rows.append(row)
+            print(line(row), flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps([row.__dict__ for row in rows], indent=1))
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
