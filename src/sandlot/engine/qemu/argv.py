@@ -79,13 +79,13 @@ def build_argv(
         "-cpu", cpu or cpu_model(accelerator, machine),
         "-smp", str(config.cpus),
         "-object",
-        f"memory-backend-file,id=ram,size={memory_mib}M,mem-path={_quoted(config.ram)},share={share}",
+        _memory("ram", memory_mib, _quoted(config.ram), share),
     ]  # fmt: skip
     if address is not None and descriptors.window is not None:
         argv += [
             "-m", f"{memory_mib + window_mib}M",
             "-object",
-            _window(window_mib, descriptors.window),
+            _memory("window", window_mib, f"/proc/self/fd/{descriptors.window}", "on"),
             "-numa", f"node,cpus=0-{config.cpus - 1},memdev=ram",
             "-numa", "node,memdev=window",
         ]  # fmt: skip
@@ -104,8 +104,9 @@ def build_argv(
     ]  # fmt: skip
     for index, disk in enumerate(config.disks):
         mode = "read-only=on" if disk.readonly else "read-only=off,discard=unmap"
+        file = f"driver=file,node-name=f{index},filename={_quoted(disk.path)},locking=off"
         argv += [
-            "-blockdev", f"driver=file,node-name=f{index},filename={_quoted(disk.path)},locking=off,{mode}",
+            "-blockdev", f"{file},{mode}",
             "-blockdev", f"driver=raw,node-name=d{index},file=f{index},size={disk.size},{mode}",
             "-device", f"virtio-blk-pci,drive=d{index},id=disk{index}",
         ]  # fmt: skip
@@ -126,9 +127,8 @@ def _quoted(path: Path) -> str:
     return str(path).replace(",", ",,")
 
 
-def _window(size_mib: int, descriptor: int) -> str:
-    path = f"/proc/self/fd/{descriptor}"
-    return f"memory-backend-file,id=window,size={size_mib}M,mem-path={path},share=on"
+def _memory(name: str, size_mib: int, path: str, share: str) -> str:
+    return f"memory-backend-file,id={name},size={size_mib}M,mem-path={path},share={share}"
 
 
 IGNORE_SHARED = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
