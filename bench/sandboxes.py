@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from bench.measure import Row, row
 from sandlot import Sandbox
@@ -72,14 +72,15 @@ async def create() -> list[Row]:
     demo = store.get("demo")
     fresh = []
     for number in range(5):
-        copy = store.scratch_folder / f"bench-{os.getpid()}"
-        await asyncio.to_thread(shutil.copyfile, demo.path, copy)
-        with copy.open("r+b") as file:  # another volume id: other bytes, another image
-            file.seek(1024 + 48)
-            file.write(os.urandom(16))
         name = f"bench-{number}"
-        store.add(name, ImageConfig(cmd=("/bin/sh",)), copy)
-        copy.unlink(missing_ok=True)
+
+        def content(file: BinaryIO) -> None:
+            with demo.path.open("rb") as source:
+                for _ in range(0, demo.size, 1 << 20):
+                    file.write(source.read(1 << 20))
+            file.write(os.urandom(16))  # other bytes, another image
+
+        await asyncio.to_thread(store.add, name, ImageConfig(cmd=("/bin/sh",)), content)
         fresh.append(await _create(name))
         store.remove(name)
     return [
