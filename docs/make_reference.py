@@ -63,8 +63,7 @@ def errors_page() -> str:
     parts = [
         "# Errors",
         _NOTE,
-        "All of them can be imported from `sandlot`. Each has `message` and `hint`, the remedy in "
-        "one line or nothing.",
+        "All of them can be imported from `sandlot`. Each has `message` and `hint`, its remedy.",
         f"```text\n{tree}\n```",
     ]
     for kind in error_classes():
@@ -106,10 +105,9 @@ def environment_page() -> str:
         rows.append(f"| `{first}` | {meaning} |")
     table = "\n".join(["| variable | meaning |", "|---|---|", *rows])
     notes = [
-        "`XDG_DATA_HOME` is `~/.local/share` when it is not set. Without `XDG_RUNTIME_DIR`, or when "
-        "it cannot be written, sockets lie in `run` below the data folder.",
-        "The environment is read each time that a sandbox or an image is asked for. Empty means "
-        "not set.",
+        "`XDG_DATA_HOME` is `~/.local/share` when it is not set.",
+        "Without a writable `XDG_RUNTIME_DIR`, sockets lie in `run` below the data folder.",
+        "Empty means not set.",
     ]
     return "\n\n".join(["# Environment", _NOTE, table, *notes]) + "\n"
 

@@ -97,7 +97,7 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in map(slug, headings), f"{page.name} links to {target}"
 
 
-def tests_in(file: Path) -> set[str]:
+def names_in(file: Path) -> set[str]:
     """The names of the test functions of a file, also those in classes."""
     return {
         node.name
@@ -122,4 +122,4 @@ def test_every_promise_names_its_proof(promise: str) -> None:
     assert named or "[pending]" in promise, f"neither a test nor [pending]: {promise}"
     for file, test in named:
         assert (ROOT / file).is_file(), f"{file} does not exist"
-        assert test in tests_in(ROOT / file), f"{file} has no {test}"
+        assert test in names_in(ROOT / file), f"{file} has no {test}"
