@@ -86,6 +86,19 @@ async def test_stop_keeps_the_disk_and_start_brings_it_back(image: str) -> None:
         await Sandbox.get(sandbox.name)
 
 
+async def test_a_sandbox_keeps_the_image_it_was_made_from(image: str, host: Host) -> None:
+    store = host.images
+    store.alias(store.get(image), "passing")
+    sandbox = await Sandbox.create(image="passing", memory="512M")
+    try:
+        await sandbox.stop()
+        store.remove("passing")
+        await sandbox.start()
+        assert (await sandbox.exec(["python3", "-c", "print(1)"])).text == "1\n"
+    finally:
+        await sandbox.remove()
+
+
 async def test_processes_are_asked_to_end_before_they_are_killed(image: str) -> None:
     sandbox = await Sandbox.create(image=image, memory="512M")
     try:

@@ -156,4 +156,4 @@ def _confinement() -> Check:
         modules = ""
     if "landlock" in modules:
         return Check("confinement", GOOD, "seccomp, no new privileges, Landlock")
-    return Check("confinement", GOOD, "seccomp, no new privileges; this kernel has no Landlock")
+    return Check("confinement", WORSE, "seccomp, no new privileges; this kernel has no Landlock")

@@ -73,7 +73,7 @@ def ls(json_: bool, quiet: bool) -> None:
 @image.command(epilog="Example: sandlot image rm demo")
 @click.argument("names", nargs=-1, required=True)
 def rm(names: tuple[str, ...]) -> None:
-    """Remove images; sandboxes that were made from them cannot start any more."""
+    """Remove images; sandboxes that were made from them keep what they need."""
     from sandlot.sandbox.host import Host
 
     for name in names:

@@ -79,7 +79,7 @@ def main() -> None:
     """The entry point: 125 for our own failures, else the command's own status."""
     status = OWN_FAILURE
     try:
-        status = cli.main(standalone_mode=False) or 0
+        status = cli.main(prog_name="sandlot", standalone_mode=False) or 0
     except SandboxError as error:
         complain(error.message, error.hint)
         tail = getattr(error, "console_tail", "")

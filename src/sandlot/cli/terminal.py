@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import dataclasses
 import os
-import shutil
 import signal
 import sys
 import termios
@@ -33,8 +32,11 @@ def check_terminal(want_tty: bool, interactive: bool) -> None:
 
 def terminal_size() -> tuple[int, int]:
     """Rows and columns of this terminal."""
-    size = shutil.get_terminal_size((80, 24))
-    return size.lines, size.columns
+    for descriptor in (0, 1, 2):
+        with contextlib.suppress(OSError):
+            size = os.get_terminal_size(descriptor)
+            return size.lines, size.columns
+    return 24, 80
 
 
 @contextlib.contextmanager

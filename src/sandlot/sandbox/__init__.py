@@ -1,3 +1,3 @@
 """What users hold: `Sandbox`, `Process`, results. `host` is what one program shares between its
-sandboxes, `owned` a machine that this program runs, `service` its door for other programs,
-`remote` the other side of that door, `keeper` the process that runs a detached sandbox."""
+sandboxes, `owned` a machine that this program runs, `door` how other programs reach it, `keeper`
+the process that runs a detached sandbox, `lifecycle` where all of it meets."""

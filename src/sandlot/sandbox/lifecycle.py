@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from pathlib import Path
 
-from sandlot.errors import SandboxError, SandboxNotFound, WrongState
-from sandlot.sandbox.disk import make_disk
+from sandlot.errors import ImageError, SandboxError, SandboxNotFound, WrongState
+from sandlot.image import Image
+from sandlot.sandbox.disk import copy_sparse, make_disk
 from sandlot.sandbox.door import Door, door_path
 from sandlot.sandbox.host import Host
 from sandlot.sandbox.owned import OwnedMachine
@@ -20,8 +23,25 @@ async def create_folder(host: Host, record: SandboxRecord) -> tuple[SandboxFolde
         NameTaken, ResourceError, StateError
     """
     with host.sandboxes.creating(record) as (folder, lock):
+        keep_image(host.images.get(record.image), record.image_digest, folder.image)
         await make_disk(host.paths.disks, record.disk, folder.disk)
     return folder, lock
+
+
+def keep_image(image: Image, digest: str, target: Path) -> None:
+    """Give the sandbox a name of its own for the image's file.
+
+    The image may be removed, or its name may come to stand for another one: the writable disk fits
+    only the image that it was begun on.
+    """
+    if image.digest != digest:
+        raise ImageError(f"image {image.name!r} was replaced at this moment", hint="try again")
+    try:
+        os.link(image.path, target)
+    except FileNotFoundError:
+        raise ImageError(f"image {image.name!r} was removed at this moment") from None
+    except OSError:  # another file system, or one without hard links
+        copy_sparse(image.path, target)
 
 
 async def start_owned(

@@ -56,10 +56,9 @@ class OwnedMachine:
             BootError: the guest did not come up.
             ImageError: the guest cannot mount the image.
         """
-        image = host.images.get(record.image)
         engine, template = await host.template(record.memory, record.cpus)
         for last in (False, True):
-            config = template.config(image.path, folder.disk, record.disk)
+            config = template.config(folder.image, folder.disk, record.disk)
             machine = await engine.restore(config, template.state)
             owned = cls(folder, record, lock, machine)
             try:
@@ -86,23 +85,17 @@ class OwnedMachine:
             patience=RESTORE_PATIENCE, died=self._death, broken=self._broken,
         )  # fmt: skip
         self.session = GuestSession(channel)
-        configured = asyncio.ensure_future(
-            self.session.configure(hostname=self.record.hostname, machine_id=self.record.machine_id)
+        await self.session.configure(
+            hostname=self.record.hostname, machine_id=self.record.machine_id
         )
         try:
             await self.session.mount_root(image="vda", disk="vdb")
-            await configured
         except (SandboxDied, GuestProtocolError):
             raise
         except SandboxError as error:
             raise ImageError(
                 f"the sandbox cannot mount image {self.record.image!r}: {error.message}"
             ) from error
-        finally:
-            if not configured.done():
-                configured.cancel()
-            with contextlib.suppress(SandboxError, asyncio.CancelledError):
-                await configured
 
     def publish(self) -> None:
         """Write down that it runs, for other programs."""

@@ -64,7 +64,7 @@ class Process:
         return self._guest.stderr
 
     async def wait(self) -> ExitStatus:
-        """Wait for its end. Output that nobody reads may keep it from ending.
+        """Wait for its end. Full buffers of output that nobody reads keep a program from ending.
 
         Raises:
             SandboxDied: the sandbox ended first.

@@ -72,6 +72,11 @@ class SandboxFolder:
         return self.path / "disk.img"
 
     @property
+    def image(self) -> Path:
+        """The image it was made from, whatever its name stands for now."""
+        return self.path / "image.erofs"
+
+    @property
     def log(self) -> Path:
         return self.path / "output.jsonl"
 
