@@ -51,7 +51,12 @@ COVERED_ELSEWHERE = {
     "sandbox/door.py": "tests/vm/test_life.py",
     "sandbox/keeper.py": "tests/vm/test_life.py",
     "sandbox/sandbox.py": "tests/vm/test_life.py",
-    "cli/terminal.py": "tests/unit/cli/test_run.py",
+    "cli/terminal.py": "tests/unit/cli/test_main.py",
+    "cli/run.py": "tests/unit/cli/test_main.py",
+    "cli/exec.py": "tests/unit/cli/test_main.py",
+    "cli/life.py": "tests/unit/cli/test_main.py",
+    "cli/image.py": "tests/unit/cli/test_main.py",
+    "cli/output.py": "tests/unit/cli/test_main.py",
     "cli/logs.py": "tests/vm/test_life.py",
 }
 
