@@ -51,7 +51,7 @@ def test_kvm_is_refused_with_the_remedy(tmp_path: Path, monkeypatch: pytest.Monk
     assert "load the kvm module" in (refuse_kvm(device) or "")
     device.touch()
     assert refuse_kvm(device) is None
-    monkeypatch.setattr(accelerator.os, "access", lambda *_: False)
+    monkeypatch.setattr("sandlot.engine.accelerator.os.access", lambda *_: False)
     assert "usermod -aG kvm" in (refuse_kvm(device) or "")
 
 
@@ -71,7 +71,7 @@ def permission(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
     """What `refuse_kvm` says: the last one."""
     said: list[str | None] = [None]
     monkeypatch.setattr(accelerator, "refuse_kvm", lambda: said[-1])
-    monkeypatch.setattr(accelerator.sys, "platform", "linux")
+    monkeypatch.setattr("sandlot.engine.accelerator.sys.platform", "linux")
     monkeypatch.setattr(accelerator, "boot_identity", lambda: "boot-1")
     return said
 

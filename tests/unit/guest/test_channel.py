@@ -14,6 +14,7 @@ from sandlot.guest import channel as channels
 from sandlot.guest.channel import BULK_CREDIT, Channel
 from sandlot.wire.frames import FIRST_TOKEN, Flag, Frame, Type, encode
 from sandlot.wire.messages import Clock, Message, Ok, Stdio
+from sandlot.wire.messages import encode as encode_message
 from tests.framework.agent import FakeAgent
 
 PATIENCE = 10.0
@@ -250,7 +251,7 @@ async def test_both_ends_of_a_local_session(pair: Pair) -> None:
     stream = client.open(Clock(time_ns=3))
     other = await served.get()
     assert await other.read_message() == Clock(time_ns=3)
-    other.put(channels.encode(Ok()))
+    other.put(encode_message(Ok()))
     other.finish()
     assert await stream.read_message() == Ok()
     assert await stream.read_message() is None

@@ -37,7 +37,7 @@ def test_sizes_are_whole_mebibytes() -> None:
 
 
 def test_no_mke2fs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr("sandlot.sandbox.disk.shutil.which", lambda *_, **__: None)
     with pytest.raises(HostError, match="mke2fs") as caught:
         disk.mke2fs()
     assert "e2fsprogs" in caught.value.hint

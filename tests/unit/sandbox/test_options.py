@@ -61,7 +61,7 @@ def test_refusals(
     error: type[SandboxError], words: str,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(options, "host_memory", lambda: 8 * GIB)
-    monkeypatch.setattr(options.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr("sandlot.sandbox.options.os.cpu_count", lambda: 2)
     with pytest.raises(error, match=words):
         make(tmp_path, **changes)
 
