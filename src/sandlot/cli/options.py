@@ -44,7 +44,7 @@ def environment(pairs: Sequence[str], files: Sequence[str] = ()) -> dict[str, st
 
 def command_words(words: Sequence[str]) -> list[str]:
     """The command after the image or name, with or without `--`."""
-    return list(words[1:] if words[:1] == ("--",) else words)
+    return list(words[1:] if words and words[0] == "--" else words)
 
 
 def whole_cpus(ctx: click.Context, param: click.Parameter, value: str) -> int:

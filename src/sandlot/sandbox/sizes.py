@@ -8,7 +8,7 @@ from sandlot.errors import ConfigError
 
 _SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?$", re.IGNORECASE)
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?$")
-_NAME = re.compile(r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$")
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _SECONDS = {"ms": 0.001, "s": 1, None: 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -54,7 +54,7 @@ def check_name(name: str) -> str:
     Raises:
         ConfigError: it is not.
     """
-    if not _NAME.match(name):
+    if not _NAME.fullmatch(name):
         raise ConfigError(
             f"{name!r} is not a name for a sandbox",
             hint="use letters, digits, `_`, `.` and `-`, at most 63, beginning with a letter or digit",
@@ -68,6 +68,6 @@ def check_hostname(name: str) -> str:
     Raises:
         ConfigError: it is not.
     """
-    if not re.match(r"^[a-zA-Z0-9]([a-zA-Z0-9.-]{0,61}[a-zA-Z0-9])?$", name):
+    if not re.fullmatch(r"[a-zA-Z0-9]([a-zA-Z0-9.-]{0,61}[a-zA-Z0-9])?", name):
         raise ConfigError(f"{name!r} is not a host name", hint="use letters, digits, `.` and `-`")
     return name

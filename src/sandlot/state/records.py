@@ -105,7 +105,8 @@ class SandboxFolder:
         """As its owner left it; a dead owner means not running."""
         data: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError):
-            data = json.loads((self.path / "run.json").read_text())
+            read = json.loads((self.path / "run.json").read_text())
+            data = read if isinstance(read, dict) else {}
         data["running"] = is_held(self.lock_path)
         known = {k: v for k, v in data.items() if k in RunState.__dataclass_fields__}
         return RunState(**known)

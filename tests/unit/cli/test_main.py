@@ -1,0 +1,69 @@
+"""The command line as a program: what it says, where, and its exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def sandlot(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sandlot.cli.main", *words], capture_output=True, text=True,
+        env=os.environ, stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("rnu x", "did you mean `sandlot run`"),
+        ("frobnicate", "'frobnicate' is not a sandlot command; see"),
+        ("run --gpus all demo", "--gpus"),
+        ("run no-such-image x", "no-such-image"),
+        ("run -it no-such-image sh", "the input is not a terminal"),
+        ("run --cpus 1.5 x", "1.5 is not a whole number of processors"),
+        ("run -d --timeout 3s x", "--timeout cannot be combined"),
+        ("run --timeout soon x", "'soon' is not a duration"),
+        ("exec nobody ls", "no sandbox is named 'nobody'"),
+        ("stop nobody", "no sandbox is named 'nobody'"),
+        ("image rm nothing", "nothing"),
+        ("completion tcsh", "tcsh"),
+        ("create no-such-image", "no-such-image"),
+        ("logs nobody", "nobody"),
+        ("run", "IMAGE"),
+    ],
+)
+def test_our_failures_are_125_with_one_line(own_state: Path, words: str, said: str) -> None:
+    done = sandlot(*words.split())
+    assert done.returncode == 125
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("sandlot: ")
+    assert said in lines[0]
+    assert len(lines) == 1 or (len(lines) == 2 and lines[1].startswith("hint: "))
+
+
+@pytest.mark.parametrize("words", ["ps --json", "ps -a --json", "image ls --json"])
+def test_an_empty_state_is_an_empty_list(own_state: Path, words: str) -> None:
+    done = sandlot(*words.split())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == []
+
+
+def test_rm_force_of_a_missing_one_is_no_error(own_state: Path) -> None:
+    assert sandlot("rm", "-f", "nobody").returncode == 0
+
+
+def test_every_command_has_help() -> None:
+    from sandlot.cli.main import COMMANDS, cli
+
+    for name in COMMANDS:
+        command = cli.get_command(None, name)  # type: ignore[arg-type]
+        assert command is not None
+        assert command.help
+        assert command.epilog

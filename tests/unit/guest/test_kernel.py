@@ -1,0 +1,48 @@
+"""The guest's kernel from a path, and no way to download one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sandlot.errors import KernelUnavailable
+from sandlot.guest.kernel import find_kernel
+from tests.unit.guest.test_modules import module
+
+
+async def test_from_a_path_with_modules(tmp_path: Path) -> None:
+    (tmp_path / "vmlinuz").write_bytes(b"kernel")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "ext4.ko").write_bytes(module("jbd2"))
+    (tmp_path / "m" / "jbd2.ko").write_bytes(module())
+    kernels = tmp_path / "kernels"
+    kernels.mkdir()
+    image, modules = str(tmp_path / "vmlinuz"), str(tmp_path / "m")
+    kernel = await find_kernel(kernels, "x86_64", image=image, modules=modules)
+    assert kernel.image.read_bytes() == b"kernel"
+    assert [path.name for path in kernel.modules] == ["000-jbd2.ko", "001-ext4.ko"]
+    assert await find_kernel(kernels, "x86_64", image=image, modules=modules) == kernel
+
+
+async def test_a_path_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(KernelUnavailable, match="is not a file"):
+        await find_kernel(tmp_path, "x86_64", image="/no/such")
+
+
+async def test_no_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(KernelUnavailable, match="no apt") as caught:
+        await find_kernel(tmp_path, "x86_64")
+    assert "SANDLOT_KERNEL" in caught.value.hint
+
+
+async def test_a_package_that_apt_does_not_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, code in (("apt-get", 0), ("apt-cache", 100), ("dpkg-deb", 0)):
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit {code}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(KernelUnavailable, match="apt knows no package"):
+        await find_kernel(tmp_path, "x86_64")

@@ -1,0 +1,57 @@
+"""Templates: what they are known by, and when they are trusted."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sandlot.snapshot import template
+
+
+def sparse(path: Path, size: int, *pieces: tuple[int, bytes]) -> Path:
+    with path.open("wb") as file:
+        file.truncate(size)
+        for at, data in pieces:
+            file.seek(at)
+            file.write(data)
+    return path
+
+
+def test_the_digest_of_a_sparse_file_sees_data_and_place(tmp_path: Path) -> None:
+    size = 4 << 20
+    base = template._digest_sparse(sparse(tmp_path / "a", size, (1 << 20, b"x" * 4096)))
+    assert base == template._digest_sparse(sparse(tmp_path / "b", size, (1 << 20, b"x" * 4096)))
+    moved = template._digest_sparse(sparse(tmp_path / "c", size, (2 << 20, b"x" * 4096)))
+    other = template._digest_sparse(sparse(tmp_path / "d", size, (1 << 20, b"y" * 4096)))
+    assert len({base, moved, other}) == 3
+
+
+def sealed(store: Path, key: str) -> Path:
+    folder = store / key
+    folder.mkdir()
+    sparse(folder / "ram", 1 << 20, (4096, b"memory"))
+    (folder / "state").write_bytes(b"state")
+    template._seal(folder, b"t" * 16)
+    return folder
+
+
+def test_a_whole_template_is_trusted_and_a_damaged_one_not(tmp_path: Path) -> None:
+    folder = sealed(tmp_path, "key")
+    found = template.TemplateStore(tmp_path, tmp_path, "x86_64")._usable("key", 1 << 20, 1)
+    assert found is not None
+    assert found.token == b"t" * 16
+    for damage in ("ram", "state"):
+        os.truncate(folder / damage, 3)
+        fresh = template.TemplateStore(tmp_path, tmp_path, "x86_64")
+        assert fresh._usable("key", 1 << 20, 1) is None
+    (folder / "manifest.json").write_text("{}")
+    assert template.TemplateStore(tmp_path, tmp_path, "x86_64")._usable("key", 1, 1) is None
+
+
+def test_unused_templates_are_forgotten(tmp_path: Path) -> None:
+    old, fresh = sealed(tmp_path, "old"), sealed(tmp_path, "fresh")
+    then = old.stat().st_mtime - template.KEEP_UNUSED - 60
+    os.utime(old, (then, then))
+    template.TemplateStore(tmp_path, tmp_path, "x86_64")._forget_unused()
+    assert fresh.exists()
+    assert not old.exists()

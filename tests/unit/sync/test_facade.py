@@ -1,0 +1,37 @@
+"""The facade has every method of the asynchronous API, with the same parameters."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+import sandlot
+from sandlot import sync
+
+PAIRS = [
+    (sandlot.Sandbox, sync.Sandbox),
+    (sandlot.Process, sync.Process),
+    (sandlot.InputStream, sync.InputStream),
+    (sandlot.OutputStream, sync.OutputStream),
+]
+
+
+def public(kind: type) -> dict[str, object]:
+    return {name: value for name, value in vars(kind).items() if not name.startswith("_")}
+
+
+@pytest.mark.parametrize(("origin", "facade"), PAIRS, ids=lambda k: k.__module__)
+def test_the_signatures_are_equal(origin: type, facade: type) -> None:
+    attributes = {"stdin", "stdout", "stderr"} if origin is sandlot.Process else set()
+    assert set(public(origin)) - attributes == set(public(facade))
+    for name in public(facade):
+        one, other = inspect.getattr_static(origin, name), inspect.getattr_static(facade, name)
+        assert isinstance(one, property) == isinstance(other, property), name
+        if not isinstance(one, property):
+            ours = inspect.signature(getattr(origin, name)).parameters.values()
+            theirs = inspect.signature(getattr(facade, name)).parameters.values()
+            assert [(p.name, p.kind, p.default) for p in ours] == [
+                (p.name, p.kind, p.default) for p in theirs
+            ], name
+            assert not inspect.iscoroutinefunction(getattr(facade, name)), name

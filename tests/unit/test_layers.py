@@ -1,0 +1,137 @@
+"""The rules of the house, read from the source: imports point downwards, files stay small."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "sandlot"
+UNIT = ROOT / "tests" / "unit"
+
+ORDER = {
+    "errors": 0, "settings": 1, "wire": 2, "state": 2, "engine": 3, "guest": 4, "image": 4,
+    "snapshot": 5, "sandbox": 6, "sync": 7, "cli": 8,
+}  # fmt: skip
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+PURE = [
+    *sorted(SOURCE.glob("wire/*.py")),
+    *(SOURCE / "image" / f"{name}.py" for name in ("erofs", "ondisk", "space", "tree", "tar")),
+    *(SOURCE / "guest" / f"{name}.py" for name in ("cpio", "modules")),
+    *(SOURCE / "sandbox" / f"{name}.py" for name in ("sizes", "naming")),
+    SOURCE / "engine" / "config.py",
+    SOURCE / "engine" / "qemu" / "argv.py",
+]
+IMPURE = {"asyncio", "socket", "subprocess"}
+
+# Test files that mirror no module.
+EXTRA_TESTS = {"wire/test_vectors.py"}
+# Modules without a test file of their own: interfaces, thin joints, and what needs a machine.
+COVERED_ELSEWHERE = {
+    "image/ondisk.py": "tests/unit/image/test_erofs.py",
+    "image/space.py": "tests/unit/image/test_erofs.py",
+    "image/compression.py": "tests/unit/image/test_tar.py",
+    "image/config.py": "tests/unit/image/test_store.py",
+    "image/scratch.py": "tests/unit/image/test_debian.py",
+    "image/bootstrap.py": "tests/unit/image/test_debian.py",
+    "wire/frames.py": "tests/unit/wire/test_mux.py",
+    "wire/records.py": "tests/unit/wire/test_messages.py",
+    "engine/config.py": "tests/unit/engine/qemu/test_argv.py",
+    "engine/base.py": "an interface",
+    "engine/qemu/engine.py": "tests/vm/test_life.py",
+    "engine/qemu/machine.py": "tests/vm/test_life.py",
+    "engine/qemu/monitor.py": "tests/vm/test_life.py",
+    "guest/agent.py": "tests/unit/cli/test_doctor.py",
+    "sandbox/owned.py": "tests/vm/test_hostile.py",
+    "sandbox/host.py": "tests/vm/test_life.py",
+    "sandbox/lifecycle.py": "tests/vm/test_life.py",
+    "sandbox/door.py": "tests/vm/test_life.py",
+    "sandbox/keeper.py": "tests/vm/test_life.py",
+    "sandbox/sandbox.py": "tests/vm/test_life.py",
+    "cli/terminal.py": "tests/unit/cli/test_main.py",
+    "cli/run.py": "tests/unit/cli/test_main.py",
+    "cli/exec.py": "tests/unit/cli/test_main.py",
+    "cli/life.py": "tests/unit/cli/test_main.py",
+    "cli/image.py": "tests/unit/cli/test_main.py",
+    "cli/output.py": "tests/unit/cli/test_main.py",
+    "cli/logs.py": "tests/vm/test_life.py",
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that a file names, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def room(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_point_downwards(path: Path) -> None:
+    own = room(path)
+    if own == "__init__":
+        return
+    for name in imported(path):
+        if name.partition(".")[0] != "sandlot":
+            continue
+        other = name.split(".")[1]
+        assert other in ORDER, f"{own} imports the package itself: {name}"
+        assert other == own or ORDER[other] < ORDER[own], f"{own} imports {name}"
+
+
+@pytest.mark.parametrize("path", PURE, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_pure_modules_do_no_io(path: Path) -> None:
+    assert not {name.partition(".")[0] for name in imported(path)} & IMPURE
+
+
+def test_every_room_has_a_place_in_the_order() -> None:
+    assert {room(p) for p in MODULES} - {"__init__", "__main__"} == set(ORDER)
+
+
+def test_files_are_short() -> None:
+    for folder in ("src", "agent", "launch", "tests", "bench", "protocol"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".py", ".go"):
+                assert len(path.read_text().splitlines()) <= 500, path
+
+
+def test_no_module_is_a_drawer_for_anything() -> None:
+    for path in (ROOT / "src").rglob("*.py"):
+        assert path.stem not in {"utils", "util", "helpers", "common", "misc"}, path
+
+
+def test_every_test_file_mirrors_a_module() -> None:
+    for path in UNIT.rglob("test_*.py"):
+        inside = path.relative_to(UNIT)
+        if len(inside.parts) == 1 or str(inside) in EXTRA_TESTS:
+            continue
+        module = SOURCE / inside.with_name(inside.name.removeprefix("test_"))
+        assert module.exists(), f"{inside} tests no module"
+
+
+def test_every_module_has_a_test_file() -> None:
+    for path in MODULES:
+        inside = path.relative_to(SOURCE)
+        if inside.name == "__init__.py":
+            continue
+        has = (UNIT / inside.with_name(f"test_{inside.name}")).exists()
+        excused = str(inside) in COVERED_ELSEWHERE
+        assert has != excused, f"{inside}: has a test {has}, is excused {excused}"
+
+
+def test_excuses_name_files_that_exist() -> None:
+    for module, where in COVERED_ELSEWHERE.items():
+        assert (SOURCE / module).exists(), module
+        if where.startswith("tests/"):
+            assert (ROOT / where).exists(), where
