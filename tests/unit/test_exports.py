@@ -33,6 +33,8 @@ def test_what_type_checkers_see_is_what_is_exported() -> None:
         for each in names:
             if isinstance(each, ast.ImportFrom) and each.module != "typing":
                 seen |= {alias.name for alias in each.names}
+            elif isinstance(each, ast.Import):
+                seen |= {alias.asname or alias.name for alias in each.names}
     assert seen - {"annotations"} == set(sandlot.__all__)
 
 

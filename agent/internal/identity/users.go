@@ -154,4 +154,3 @@ func eachLine(text string, found func(fields []string) bool) {
 		}
 	}
 }
-

@@ -35,7 +35,7 @@ type output struct {
 	kept    wire.Buffer
 	ended   bool // the process has ended: what is not yet in the pipe is not its own
 	drained bool
-	flowing bool // the last read found much; only used by the goroutine
+	flowing bool          // the last read found much; only used by the goroutine
 	changed chan struct{} // stream or ended changed
 }
 

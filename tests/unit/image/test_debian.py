@@ -19,10 +19,12 @@ from tests.framework.erofs import ErofsReader
 @pytest.fixture(autouse=True)
 def own_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Other workers build at the same time; mapped users must be able to enter it."""
-    with tempfile.TemporaryDirectory(prefix="debian-test-") as folder:
-        Path(folder).chmod(0o755)
-        monkeypatch.setattr(tempfile, "tempdir", folder)
-        yield
+    folder = Path(tempfile.mkdtemp(prefix="debian-test-"))
+    folder.chmod(0o755)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield
+    monkeypatch.undo()
+    folder.rmdir()
 
 
 def leftovers() -> list[Path]:

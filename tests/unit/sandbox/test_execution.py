@@ -42,7 +42,7 @@ def test_the_sandboxs_own_lies_underneath() -> None:
 
 
 async def test_input_and_output() -> None:
-    async with talk() as (session, agent):
+    async with talk() as (session, _agent):
         result = await run_to_end(
             session, Command(argv=[b"x"], stdin=True), stdin=b"in", name="x", max_output=10
         )

@@ -23,7 +23,7 @@ def test_sizes(text: int | str, size: int) -> None:
     "text", [0, -1, "", "M", "-1G", "1X", "1G2", "0.0001K", "nan", "1e9", True]
 )
 def test_what_is_no_size_is_named(text: int | str) -> None:
-    with pytest.raises(ConfigError, match="memory .* is not a size") as caught:
+    with pytest.raises(ConfigError, match=r"memory .* is not a size") as caught:
         parse_size(text, "memory")
     assert caught.value.hint
 
@@ -41,7 +41,7 @@ def test_durations(text: float | str | None, seconds: float | None) -> None:
     "text", ["", "soon", 0, -1, "0s", "1w", True, float("inf"), float("nan"), "9999999999"]
 )
 def test_what_is_no_duration_is_named(text: float | str) -> None:
-    with pytest.raises(ConfigError, match="timeout .* is not a duration"):
+    with pytest.raises(ConfigError, match=r"timeout .* is not a duration"):
         parse_duration(text)
 
 
@@ -52,7 +52,7 @@ def test_names(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "-a", ".a", "a/b", "a b", "x" * 64, "ä", "..", "a\n"],  # fmt: skip
+    ["", "-a", ".a", "a/b", "a b", "x" * 64, "ä", "..", "a\n"],
 )
 def test_what_is_no_name(name: str) -> None:
     with pytest.raises(ConfigError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def argv(restore: bool, machine: str = "x86_64", accelerator: str = "tcg") -> li
 
 def value(words: list[str], flag: str) -> list[str]:
     """What follows each `flag`."""
-    return [after for word, after in zip(words, words[1:], strict=False) if word == flag]
+    return [after for word, after in itertools.pairwise(words) if word == flag]
 
 
 COMMON = """\

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import select
 import subprocess
@@ -18,7 +19,7 @@ def test_the_command_names_owner_and_paths() -> None:
     words = confined(["/usr/bin/qemu", "-x"], [Path("/k")], [Path("/ram")])
     assert words[:3] == [str(launcher()), "--parent", str(os.getpid())]
     assert words[-3:] == ["--", "/usr/bin/qemu", "-x"]
-    pairs = list(zip(words, words[1:], strict=False))
+    pairs = list(itertools.pairwise(words))
     assert ("--read", "/k") in pairs
     assert ("--write", "/ram") in pairs
     assert ("--write", "/k") not in pairs
