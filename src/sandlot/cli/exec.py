@@ -77,4 +77,6 @@ async def _exec(
     if status.timed_out:
         click.echo(f"sandlot: {words[0]} ran longer than {timeout} and was killed", err=True)
         return 124
+    if status.out_of_memory:
+        click.echo(f"sandlot: {words[0]} was killed: the sandbox ran out of memory", err=True)
     return status.exit_code

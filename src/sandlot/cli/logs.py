@@ -25,6 +25,8 @@ def logs(follow: bool, tail: int | None, timestamps: bool, console: bool, name: 
     if console:
         if folder.console.exists():
             click.echo(folder.console.read_text(), nl=False)
+        else:
+            click.echo("sandlot: the last run's console said nothing", err=True)
         return
 
     def show(entry: LogEntry) -> None:

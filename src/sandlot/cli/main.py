@@ -90,6 +90,9 @@ def main() -> None:
         status = stop.exit_code
     except click.Abort:
         status = 130
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        status = 0
     except click.NoSuchOption as error:
         complain(f"the flag {error.option_name} is not supported here", _usage(error))
     except click.ClickException as error:
