@@ -14,6 +14,7 @@ setup: .venv/installed ## system packages (with apt, when you may), and .venv wi
 
 .venv/installed: pyproject.toml $(GO_SOURCES) scripts/system-packages
 	@PYTHON=$(PYTHON) scripts/system-packages
+	@echo "installing Sandlot and what it needs into .venv ..." >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@

@@ -55,7 +55,7 @@ class TestRun:
             (["-u", "ghost", "test", "ls"], 125, b"ghost"),
             (["-it", "test", "ls"], 125, b"not a terminal"),
             (["test", "sh", "-c", "kill -9 $$"], 137, b""),
-            (["--timeout", "1s", "test", "sleep", "60"], 124, b"longer than 1s"),
+            (["--timeout", "1s", "test", "sleep", "60"], 124, b"longer than 1 s"),
         ],
     )
     def test_failures(self, words: list[str], status: int, says: bytes) -> None:

@@ -76,6 +76,8 @@ async def test_environment_folder_and_user(sb: Sandbox) -> None:
         (["ls"], {"user": "nobody-at-all"}, ConfigError),
         (["ls"], {"workdir": "/no/such"}, ConfigError),
         (["ls"], {"limits": {"nonsense": 5}}, ConfigError),
+        (["ls"], {"limits": {"nofile": "1K"}}, ConfigError),
+        (["ls"], {"stdin": True}, ConfigError),
         (["ls"], {"env": {"A=B": "x"}}, ConfigError),
         ([], {}, ConfigError),
         (["ls", "a\0b"], {}, ConfigError),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -214,12 +215,16 @@ async def test_it_dies_with_its_owner(image: str) -> None:
         async with asyncio.timeout(10):
             while Path(f"/proc/{monitor}").exists():
                 await asyncio.sleep(0.01)
-        assert (await Sandbox.get(name)).status == "stopped"
+        dead = await Sandbox.get(name)
+        assert dead.status == "stopped"
+        await dead.remove()
+        assert not list(Host.current().paths.sockets.glob(f"{dead.id}.sock"))
     finally:
         owner.kill()
         owner.wait()
         owner.stdout.close() if owner.stdout else None
-        await (await Sandbox.get(name)).remove()
+        with contextlib.suppress(SandboxNotFound):
+            await (await Sandbox.get(name)).remove()
 
 
 async def test_detached_ones_live_on_by_themselves(image: str) -> None:

@@ -62,6 +62,7 @@ async def _exec(
 ) -> int:
     from sandlot.cli.terminal import attach, check_terminal, terminal_size
     from sandlot.sandbox.sandbox import Sandbox
+    from sandlot.sandbox.sizes import parse_duration
 
     if not detach:
         check_terminal(tty, interactive)
@@ -75,7 +76,10 @@ async def _exec(
         return 0
     status = await attach(process, interactive=interactive, tty=tty)
     if status.timed_out:
-        click.echo(f"sandlot: {words[0]} ran longer than {timeout} and was killed", err=True)
+        click.echo(
+            f"sandlot: {words[0]} ran longer than {parse_duration(timeout):g} s and was killed",
+            err=True,
+        )
         return 124
     if status.out_of_memory:
         click.echo(f"sandlot: {words[0]} was killed: the sandbox ran out of memory", err=True)

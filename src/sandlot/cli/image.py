@@ -23,7 +23,6 @@ def image() -> None:
 @click.option("--rebuild", is_flag=True, help="Build even when nothing has changed.")
 def build(name: str, packages: tuple[str, ...], suite: str | None, rebuild: bool) -> None:
     """Build the image NAME from distribution packages, without root."""
-    import asyncio
 
     from sandlot.image import build_debian_image
     from sandlot.sandbox.host import Host
@@ -31,9 +30,10 @@ def build(name: str, packages: tuple[str, ...], suite: str | None, rebuild: bool
     words = [word for package in packages for word in package.replace(",", " ").split()]
     progress = Progress(delay=0.0)
     try:
-        made = asyncio.run(
-            asyncio.to_thread(
-                build_debian_image, Host.current().images, name, words,
+        # In this thread, so that Ctrl-C ends it.
+        made = (
+            build_debian_image(
+                Host.current().images, name, words,
                 suite=suite, rebuild=rebuild, progress=progress,
             )
         )  # fmt: skip

@@ -23,7 +23,7 @@ def ps(everything: bool, quiet: bool, json_: bool) -> None:
 
     def status(info: SandboxInfo) -> str:
         if info.status == "running":
-            return f"running, since {ago(info.state.started)}"
+            return f"running, started {ago(info.state.started)}"
         if info.status == "stopped" and info.state.exit_code is not None:
             return f"stopped ({info.state.exit_code})"
         return info.status

@@ -26,6 +26,22 @@ COMMANDS = {
     "completion": ("completion", "Print the completion script for a shell"),
 }
 OWN_FAILURE = 125
+# What Docker has and Sandlot has otherwise, or not yet.
+INSTEAD = {
+    "build": "use `sandlot image build NAME --package ...`",
+    "cp": "use `sandlot exec -i NAME tar ...`",
+    "help": "use `sandlot --help`",
+    "images": "use `sandlot image ls`",
+    "inspect": "use `sandlot ps -a --json`",
+    "kill": "use `sandlot stop -t 0 NAME`",
+    "restart": "use `sandlot stop NAME`, then `sandlot start NAME`",
+    "rmi": "use `sandlot image rm NAME`",
+    "-p": "there is no network in a sandbox yet",
+    "--publish": "there is no network in a sandbox yet",
+    "--network": "there is no network in a sandbox yet, so every sandbox is cut off",
+    "-v": "there are no volumes yet; send files through standard input",
+    "--volume": "there are no volumes yet; send files through standard input",
+}
 
 
 class Commands(click.Group):
@@ -52,8 +68,11 @@ class Commands(click.Group):
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             import difflib
 
-            near = difflib.get_close_matches(args[0], COMMANDS, 1)
-            also = f", did you mean `sandlot {near[0]}`?" if near else "; see `sandlot --help`"
+            harmless = [name for name in COMMANDS if name != "rm"]
+            near = difflib.get_close_matches(args[0], harmless, 1)
+            also = f", did you mean `sandlot {near[0]}`?" if near else ""
+            if args[0] in INSTEAD:
+                also = f": {INSTEAD[args[0]]}"
             raise click.UsageError(f"{args[0]!r} is not a sandlot command{also}", ctx)
         return super().resolve_command(ctx, args)
 
@@ -94,7 +113,8 @@ def main() -> None:
         click.echo(error.format_message())
         status = 0
     except click.NoSuchOption as error:
-        complain(f"the flag {error.option_name} is not supported here", _usage(error))
+        hint = INSTEAD.get(error.option_name) or _usage(error)
+        complain(f"the flag {error.option_name} is not supported here", hint)
     except click.ClickException as error:
         complain(error.format_message(), _usage(error))
     except KeyboardInterrupt:

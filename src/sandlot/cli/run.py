@@ -125,7 +125,10 @@ async def _run(
         else:
             await sandbox.stop()
     if status.timed_out:
-        click.echo(f"sandlot: {main[0]} ran longer than {timeout} and was killed", err=True)
+        click.echo(
+            f"sandlot: {main[0]} ran longer than {parse_duration(timeout):g} s and was killed",
+            err=True,
+        )
     elif status.out_of_memory:
         click.echo(
             f"sandlot: {main[0]} was killed: the sandbox ran out of memory ({memory})", err=True

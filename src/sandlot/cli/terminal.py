@@ -17,6 +17,8 @@ from sandlot.errors import ConfigError, SandboxError
 from sandlot.guest.process import ExitStatus, OutputStream
 from sandlot.sandbox.process import Process
 
+FORCED = 3  # so many Ctrl-C end a command that does not listen
+
 Tee = Callable[[str, bytes], None]
 
 
@@ -92,7 +94,14 @@ async def attach(
 
 
 def _forward(process: Process, number: int, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
+    times = 0
+
     def handler() -> None:
+        nonlocal times
+        times += 1
+        if number == signal.SIGINT and times >= FORCED:
+            loop.create_task(process.kill())
+            return
         with contextlib.suppress(SandboxError):
             loop.create_task(process.signal(number))
 

@@ -157,6 +157,9 @@ def _start(
     # at every import.
     env |= {"PATH": _path(), "LC_ALL": "C.UTF-8", "TMPDIR": str(place.folder)}
     env["DEBIAN_FRONTEND"] = "noninteractive"
+    if mode == "root":
+        # Its mounts go with the build then, however that ends.
+        command = ["unshare", "--mount", "--propagation", "private", "--", *command]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         cwd=place.folder, env=env, start_new_session=True, pass_fds=(place.lock_fd,),

@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Coroutine, Iterator
+import time
+from collections.abc import Collection, Coroutine, Iterator
 from pathlib import Path
 
 from sandlot.errors import GuestProtocolError, SandboxDied, SandboxError
@@ -150,6 +151,14 @@ async def _pump(source: ChannelStream, target: ChannelStream) -> None:
         target.finish()
 
 
+def sweep_doors(sockets: Path, known: Collection[str]) -> None:
+    """Remove the doors of sandboxes that exist no more; their owners were killed."""
+    for path in sockets.glob("*.sock"):
+        with contextlib.suppress(OSError):
+            if path.stem not in known and time.time() - path.stat().st_mtime > 60:
+                path.unlink()
+
+
 async def connect(path: Path, name: str) -> GuestSession | None:
     """A session with a sandbox that another program runs, or None when nobody answers."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -157,8 +166,10 @@ async def connect(path: Path, name: str) -> GuestSession | None:
         with _short(path) as where:
             sock.connect(where)
         sock.setblocking(False)
-    except OSError:
+    except OSError as error:
         sock.close()
+        if isinstance(error, ConnectionRefusedError):
+            path.unlink(missing_ok=True)  # its owner was killed and could not
         return None
     channel = await Channel.connected(sock, died=lambda: SandboxDied(f"sandbox {name!r} has ended"))
     return GuestSession(channel, sets_clock=False)

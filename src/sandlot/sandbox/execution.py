@@ -12,9 +12,12 @@ from sandlot.guest.process import GuestProcess, OutputStream
 from sandlot.guest.session import Command, GuestSession
 from sandlot.sandbox.options import check_env
 from sandlot.sandbox.result import ExecResult, finished
+from sandlot.sandbox.sizes import parse_size
 from sandlot.state.records import SandboxRecord
 
 SHELL = "/bin/sh"
+SIZES = ("as", "core", "data", "fsize", "memlock", "msgqueue", "rss", "stack")
+LIMITS = (*SIZES, "cpu", "locks", "nice", "nofile", "nproc", "rtprio", "rttime", "sigpending")
 
 
 def arguments(command: str | Sequence[str | bytes]) -> list[bytes]:
@@ -35,6 +38,48 @@ def arguments(command: str | Sequence[str | bytes]) -> list[bytes]:
             raise ConfigError("an argument contains a NUL character")
         encoded.append(data)
     return encoded
+
+
+def input_bytes(stdin: object) -> bytes | None:
+    """What a program is to read, as bytes; None is no input.
+
+    Raises:
+        ConfigError: neither bytes nor text.
+    """
+    if stdin is None:
+        return None
+    if isinstance(stdin, str):
+        return stdin.encode()
+    if isinstance(stdin, bytes | bytearray | memoryview):
+        return bytes(stdin)
+    raise ConfigError(
+        f"stdin is {type(stdin).__name__}, not bytes or text",
+        hint="read a file first, or write to the input of spawn(..., stdin=True)",
+    )
+
+
+def check_limits(limits: Mapping[str, int | str] | None) -> list[str]:
+    """Limits of setrlimit(2) in the agent's words; sizes may have a unit.
+
+    Raises:
+        ConfigError: an unknown name or a wrong value.
+    """
+    words = []
+    for name, value in (limits or {}).items():
+        if name not in LIMITS:
+            raise ConfigError(f"{name!r} is not a limit", hint=f"use one of {', '.join(LIMITS)}")
+        parts = str(value).split(":")
+        numbers = [p if p == "unlimited" or p.isdigit() else _limit(name, p) for p in parts]
+        if not 1 <= len(parts) <= 2:
+            raise ConfigError(f"the limit {name}={value} is not SOFT or SOFT:HARD")
+        words.append(f"{name}={':'.join(numbers)}")
+    return words
+
+
+def _limit(name: str, text: str) -> str:
+    if name not in SIZES:
+        raise ConfigError(f"the limit {name}={text} is not a number or `unlimited`")
+    return str(parse_size(text, f"the limit {name}"))
 
 
 def describe(command: str | Sequence[str | bytes]) -> str:
@@ -61,7 +106,7 @@ def make_command(
         cwd=(workdir if workdir is not None else record.workdir).encode(),
         user=user if user is not None else record.user,
         tty=tty, stdin=stdin, detached=detached,
-        limits=[f"{name}={value}" for name, value in (limits or {}).items()],
+        limits=check_limits(limits),
         timeout=timeout,
     )  # fmt: skip
 

@@ -13,8 +13,8 @@ from typing import Any
 from sandlot.engine.base import MachineStats
 from sandlot.errors import SandboxError, WrongState
 from sandlot.guest.session import GuestSession
-from sandlot.sandbox.door import ask_to_stop, connect, door_path
-from sandlot.sandbox.execution import describe, make_command, run_to_end
+from sandlot.sandbox.door import ask_to_stop, connect, door_path, sweep_doors
+from sandlot.sandbox.execution import describe, input_bytes, make_command, run_to_end
 from sandlot.sandbox.host import Host
 from sandlot.sandbox.keeper import start_keeper
 from sandlot.sandbox.lifecycle import create_folder, start_owned
@@ -41,9 +41,9 @@ class SandboxInfo:
 
     @property
     def status(self) -> str:
-        """`created`, `running` or `stopped`."""
+        """`created`, `starting`, `running` or `stopped`."""
         if self.state.running:
-            return "running"
+            return "running" if self.state.owner else "starting"
         return "stopped" if self.state.started else "created"
 
 
@@ -150,9 +150,11 @@ class Sandbox:
     async def list(cls) -> list[SandboxInfo]:
         """Every sandbox of this user, by name."""
         infos = []
-        for folder in Host.current().sandboxes.all():
+        host = Host.current()
+        for folder in host.sandboxes.all():
             with contextlib.suppress(SandboxError):
                 infos.append(SandboxInfo(folder.record(), folder.run_state()))
+        sweep_doors(host.paths.sockets, {info.record.id for info in infos})
         return infos
 
     # -- what it is ------------------------------------------------------------------------
@@ -301,7 +303,7 @@ class Sandbox:
             SandboxDied, GuestProtocolError: the sandbox ended.
             WrongState: the sandbox does not run.
         """
-        data = stdin.encode() if isinstance(stdin, str) else stdin
+        data = input_bytes(stdin)
         session = await self._session()
         made = make_command(
             self._record, command, env=env, workdir=workdir, user=user, limits=limits,
@@ -366,6 +368,9 @@ class SandboxCreation:
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
         self._sandbox: Sandbox | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"a sandbox has {name!r} only after `await` or in `async with`")
 
     def __await__(self) -> Generator[Any, None, Sandbox]:
         made: Generator[Any, None, Sandbox] = self._make().__await__()

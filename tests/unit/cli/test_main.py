@@ -22,7 +22,7 @@ def sandlot(*words: str) -> subprocess.CompletedProcess[str]:
     ("words", "said"),
     [
         ("rnu x", "did you mean `sandlot run`"),
-        ("frobnicate", "'frobnicate' is not a sandlot command; see"),
+        ("frobnicate", "'frobnicate' is not a sandlot command"),
         ("run --gpus all demo", "--gpus"),
         ("run no-such-image x", "no-such-image"),
         ("run -it no-such-image sh", "the input is not a terminal"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import tempfile
 import time
@@ -24,7 +25,7 @@ def own_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     yield
     monkeypatch.undo()
-    folder.rmdir()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def leftovers() -> list[Path]:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
 
 from sandlot.errors import ConfigError, ExecTimeout, ProcessError
 from sandlot.guest.session import Command
-from sandlot.sandbox.execution import arguments, describe, make_command, run_to_end
+from sandlot.sandbox.execution import (
+    arguments,
+    check_limits,
+    describe,
+    input_bytes,
+    make_command,
+    run_to_end,
+)
 from sandlot.wire.messages import Exec, Exited, Message, Started, Stdio
 from tests.framework.agent import FakeAgent
 from tests.unit.guest.test_session import talk
@@ -73,3 +81,26 @@ async def test_a_timeout_carries_the_output() -> None:
         with pytest.raises(ExecTimeout, match=r"longer than 0\.5 s") as caught:
             await run_to_end(session, command, stdin=None, name="x", max_output=99)
         assert (caught.value.stdout, caught.value.exit_code) == (b"so far", 124)
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"nofile": 64}, ["nofile=64"]),
+        ({"as": "50M", "core": "0:unlimited"}, ["as=52428800", "core=0:unlimited"]),
+    ],
+)
+def test_limits_in_the_agents_words(limits: dict[str, int | str], words: list[str]) -> None:
+    assert check_limits(limits) == words
+
+
+@pytest.mark.parametrize("limits", [{"bogus": 1}, {"nofile": "1K"}, {"as": "1:2:3"}, {"cpu": ""}])
+def test_wrong_limits_are_named(limits: dict[str, int | str]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(limits))):
+        check_limits(limits)
+
+
+@pytest.mark.parametrize("stdin", [True, ["a"], 5, io.BytesIO()])
+def test_an_input_that_is_none_is_refused(stdin: object) -> None:
+    with pytest.raises(ConfigError, match="stdin is"):
+        input_bytes(stdin)
