@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from sandlot import BootError, Sandbox
+from sandlot.engine.config import MachineConfig
+from sandlot.engine.qemu.engine import QemuEngine
+from sandlot.engine.qemu.machine import QemuMachine
 
 CREATE = """
 import asyncio
@@ -94,7 +97,16 @@ async def test_a_guest_that_does_not_boot_is_told_with_its_console(
     kernel = await Host.current().kernel()
     monkeypatch.setenv("SANDLOT_KERNEL", str(kernel.image))
     monkeypatch.setattr(template, "BOOT_PATIENCE", 4.0)
+    boots = []
+    boot = QemuEngine.boot
+
+    async def counted(self: QemuEngine, config: MachineConfig, state: Path) -> QemuMachine:
+        boots.append(config)
+        return await boot(self, config, state)
+
+    monkeypatch.setattr(QemuEngine, "boot", counted)
     with pytest.raises(BootError, match="did not come up") as caught:
         await Sandbox.create(image=image, memory="256M")
+    assert len(boots) == 2, "the watchdog tries once more"
     assert "qemu-system" in caught.value.command[0]
     assert await Sandbox.list() == []
