@@ -201,9 +201,14 @@ def _retrieve(task: asyncio.Task[ExitStatus]) -> None:
         task.exception()
 
 
+def guest_text(text: str) -> str:
+    """What a guest says, fit for a terminal: one short line without control characters."""
+    return "".join(c if c.isprintable() else "?" for c in text[:300])
+
+
 def exec_error(failed: Failed, name: str) -> SandboxError:
     """The agent's refusal to start a program, as an error for people."""
-    text = failed.text or failed.code
+    text = guest_text(failed.text or failed.code)
     if failed.code == "not-found":
         return CommandNotFound(f"{name}: command not found in the sandbox")
     if failed.code == "not-executable":

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from sandlot.errors import GuestProtocolError, SandboxDied, SandboxError
 from sandlot.guest.channel import BULK_CREDIT, Channel
-from sandlot.guest.process import GuestProcess
+from sandlot.guest.process import GuestProcess, guest_text
 from sandlot.wire.messages import (
     Clock,
     Configure,
@@ -70,7 +70,9 @@ class GuestSession:
             self.channel.fail(error)
             raise error from None
         if isinstance(answer, Failed):
-            raise SandboxError(f"{type(request).__name__} failed in the guest: {answer.text}")
+            raise SandboxError(
+                f"{type(request).__name__} failed in the guest: {guest_text(answer.text)}"
+            )
         if answer is None:
             raise self.channel.error or SandboxDied("the sandbox has ended")
         if not isinstance(answer, Ok):

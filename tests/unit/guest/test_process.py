@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from sandlot.errors import GuestProtocolError, SandboxDied
-from sandlot.guest.process import GuestProcess
+from sandlot.guest.process import GuestProcess, exec_error
 from sandlot.guest.session import Command
-from sandlot.wire.messages import Exec, Exited, Message, Ok, Resize, Signal, Started, Stdio
+from sandlot.wire.messages import Exec, Exited, Failed, Message, Ok, Resize, Signal, Started, Stdio
 from tests.framework.agent import FakeAgent
 from tests.unit.guest.test_session import talk
 
@@ -147,3 +147,8 @@ async def test_a_contradictory_answer_is_the_guests_fault() -> None:
         await agent.flush()
         with pytest.raises(GuestProtocolError):
             await process.wait()
+
+
+def test_what_a_guest_says_cannot_write_to_the_terminal() -> None:
+    said = exec_error(Failed(code="failed", text="\x1b[2J\nowned" + "x" * 9999), "prog").message
+    assert said.isprintable() and len(said) < 400

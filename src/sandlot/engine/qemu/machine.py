@@ -118,10 +118,6 @@ class QemuMachine(Machine):
                 raise SandboxError(f"saving the machine failed: {status.get('error-desc', '')}")
             await asyncio.sleep(0.002)  # QEMU tells of progress only when asked
 
-    async def query(self, command: str) -> object:
-        """Any QMP query, for tests and `doctor`."""
-        return await self._monitor.execute(command)
-
     def kill(self) -> None:
         self._process.kill()
 
@@ -134,11 +130,6 @@ class QemuMachine(Machine):
         refused = [line for line in self._script.tail().splitlines() if '"error"' in line]
         parts = (self._console.tail(), *refused, self._process.messages().strip())
         return "\n".join(part for part in parts if part)
-
-    def console_text(self) -> str:
-        """All that is kept of the console."""
-        self._console.drain()
-        return self._console.text()
 
     def stats(self) -> MachineStats:
         return MachineStats(_private_bytes(self.pid), _cpu_seconds(self.pid))
