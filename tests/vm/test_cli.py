@@ -204,21 +204,22 @@ def test_a_terminal() -> None:
 
     fcntl.ioctl(t.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
     os.kill(t.pid, signal.SIGWINCH)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while b"33 77" not in t.seen and time.monotonic() < deadline:
-        t.type(b"stty size\n")
-        t.expect(b"stty size")
-        t.seen += os.read(t.fd, 4096)
+        t.type(b"stty size; echo t$((1+1))old\n")
+        t.expect(b"t2old")
+        t.seen = t.seen.replace(b"t2old", b"")
     assert b"33 77" in t.seen
-    # Ctrl-C goes to the command in the sandbox, Ctrl-Z is its shell's job control.
-    t.type(b"sleep 100\n")
-    t.expect(b"sleep 100")
-    time.sleep(0.3)
+    # Ctrl-C goes to the command in the sandbox, Ctrl-Z is its shell's job control. The command
+    # itself says that it runs: before that a key would still be the shell's.
+    t.type(b"sh -c 'echo g$((1+1))o; exec sleep 1000'\n")
+    t.expect(b"g2o")
     t.type(b"\x03")
+    t.expect(b"^C")
     t.type(b"echo after$?\n")
     t.expect(b"after130")
-    t.type(b"sleep 100\n")
-    time.sleep(0.3)
+    t.type(b"sh -c 'echo h$((1+1))o; exec sleep 1000'\n")
+    t.expect(b"h2o")
     t.type(b"\x1a")
     t.expect(b"Stopped")
     t.type(b"kill %1; exit 5\n")
