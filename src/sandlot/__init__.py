@@ -53,9 +53,10 @@ if TYPE_CHECKING:
     import sandlot.sync as sync
     from sandlot.guest.process import ExitStatus, InputStream, OutputStream
     from sandlot.image import Image, ImageConfig, ImageStore
+    from sandlot.sandbox.looking import SandboxInfo
     from sandlot.sandbox.process import Process
     from sandlot.sandbox.result import ExecResult
-    from sandlot.sandbox.sandbox import Sandbox, SandboxInfo
+    from sandlot.sandbox.sandbox import Sandbox
 
 __version__ = "0.1.0"
 
@@ -69,7 +70,7 @@ _LAZY = {
     "OutputStream": "sandlot.guest.process",
     "Process": "sandlot.sandbox.process",
     "Sandbox": "sandlot.sandbox.sandbox",
-    "SandboxInfo": "sandlot.sandbox.sandbox",
+    "SandboxInfo": "sandlot.sandbox.looking",
 }
 
 __all__ = [

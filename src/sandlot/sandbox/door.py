@@ -20,6 +20,9 @@ from sandlot.guest.session import GuestSession
 from sandlot.sandbox.owned import OwnedMachine
 from sandlot.wire.messages import Exec, Failed, Message, Ok, Stdio, Stop, encode
 
+# What other programs may ask of the guest: each stream that begins so is joined to one of its.
+FORWARDED: tuple[type[Message], ...] = (Exec, Stdio)
+
 
 @contextlib.contextmanager
 def _short(path: Path) -> Iterator[str]:
@@ -97,7 +100,7 @@ class Door:
             request = await stream.read_message()
             if isinstance(request, Stop):
                 await self._stop(stream, request)
-            elif isinstance(request, Exec | Stdio):
+            elif isinstance(request, FORWARDED):
                 await self._join(stream, request)
             else:
                 stream.put(encode(Failed(code="failed", text="not for other programs")))

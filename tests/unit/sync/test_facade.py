@@ -18,7 +18,13 @@ PAIRS = [
 
 
 def public(kind: type) -> dict[str, object]:
-    return {name: value for name, value in vars(kind).items() if not name.startswith("_")}
+    """Of the class and of the bases that it is put together from."""
+    return {
+        name: value
+        for part in reversed(kind.__mro__[:-1])
+        for name, value in vars(part).items()
+        if not name.startswith("_")
+    }
 
 
 @pytest.mark.parametrize(("origin", "facade"), PAIRS, ids=lambda k: k.__module__)

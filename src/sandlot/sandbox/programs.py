@@ -1,0 +1,76 @@
+"""Running programs in a sandbox: the part of `Sandbox` that starts them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sandlot.sandbox.execution import describe, input_bytes, make_command, run_to_end
+from sandlot.sandbox.looking import Looking
+from sandlot.sandbox.process import Process
+from sandlot.sandbox.result import ExecResult
+from sandlot.sandbox.sizes import parse_duration, parse_size
+
+MAX_OUTPUT = 256 * 1024 * 1024
+
+
+class Programs(Looking):
+    """Base of `Sandbox`: `exec` and `spawn`."""
+
+    async def exec(
+        self, command: str | Sequence[str | bytes], *, stdin: bytes | str | None = None,
+        timeout: float | str | None = None, check: bool = False,
+        env: Mapping[str, str] | None = None, workdir: str | None = None, user: str | None = None,
+        limits: Mapping[str, int | str] | None = None, max_output: int | str = MAX_OUTPUT,
+    ) -> ExecResult:  # fmt: skip
+        """Run a program to its end and return what it said.
+
+        Cancelling the call kills everything that it started.
+
+        Args:
+            command: a list is argv; a string is a line for `/bin/sh`.
+            stdin: what it reads; nothing (`/dev/null`) when None.
+            timeout: seconds, or text such as `"10m"`, after which all that it started is killed.
+            check: raise `ProcessError` when it fails.
+            env, workdir, user: for this program only.
+            limits: of setrlimit(2), such as `{"nofile": 256, "as": "1073741824:unlimited"}`.
+            max_output: bytes of stdout or stderr that are kept; more is an error.
+
+        Raises:
+            CommandNotFound, CommandNotExecutable, ConfigError: it cannot be started.
+            ExecTimeout: it ran too long.
+            ProcessError: it failed and `check` was asked, or wrote too much.
+            SandboxDied, GuestProtocolError: the sandbox ended.
+            WrongState: the sandbox does not run.
+        """
+        data = input_bytes(stdin)
+        session = await self._session()
+        made = make_command(
+            self._record, command, env=env, workdir=workdir, user=user, limits=limits,
+            stdin=data is not None, timeout=parse_duration(timeout),
+        )  # fmt: skip
+        name = describe(command)
+        result = await run_to_end(
+            session, made, stdin=data, name=name, max_output=parse_size(max_output, "max_output")
+        )
+        return result.check(name) if check else result
+
+    async def spawn(
+        self, command: str | Sequence[str | bytes], *, stdin: bool = False,
+        tty: bool | tuple[int, int] = False, timeout: float | str | None = None,
+        env: Mapping[str, str] | None = None, workdir: str | None = None, user: str | None = None,
+        limits: Mapping[str, int | str] | None = None, detached: bool = False,
+    ) -> Process:  # fmt: skip
+        """Start a program and return at once; its streams have back-pressure.
+
+        Args:
+            stdin: whether it gets an input; a terminal always has one.
+            detached: it goes on when this program ends, as long as the sandbox runs.
+            tty: give it a terminal, of (rows, columns) or 24 x 80.
+            Others as in `exec`.
+        """
+        size = (24, 80) if tty is True else tty or None
+        made = make_command(
+            self._record, command, env=env, workdir=workdir, user=user, limits=limits, tty=size,
+            stdin=stdin or size is not None, timeout=parse_duration(timeout), detached=detached,
+        )  # fmt: skip
+        return Process(await (await self._session()).start(made))
