@@ -5,7 +5,8 @@ Layout, lowest first:
     ondisk, space   the EROFS format as bytes; where things go in an image
     tree, erofs     the files of an image in memory; the writer
     compression, tar   reading tar streams from strangers
-    config, scratch, store   what an image says about itself; the images on this machine
+    reference, digest, config, manifest   what images are called, and say about themselves
+    faults, scratch, blobs, store   files as registries have them; the images on this machine
     apt_sources, bootstrap, debian   images from a distribution's packages
 """
 

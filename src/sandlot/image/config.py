@@ -31,17 +31,24 @@ class ImageConfig:
     ['/bin/bash']
     """
 
-    env: Mapping[str, str] = field(default_factory=lambda: {"PATH": DEFAULT_PATH})
+    env: Mapping[str, str] = field(default_factory=dict)
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
     working_dir: str = "/"
     user: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    exposed_ports: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    stop_signal: str = ""
+    healthcheck: Mapping[str, Any] = field(default_factory=dict)
     architecture: str = field(default_factory=host_architecture)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "env", MappingProxyType(dict(self.env)))
+        env = dict(self.env)
+        env.setdefault("PATH", DEFAULT_PATH)
+        object.__setattr__(self, "env", MappingProxyType(env))
         object.__setattr__(self, "labels", MappingProxyType(dict(self.labels)))
+        object.__setattr__(self, "healthcheck", MappingProxyType(dict(self.healthcheck)))
 
     def to_json(self) -> dict[str, Any]:
         """The configuration with OCI's keys, ready for `json.dumps`."""
@@ -52,6 +59,10 @@ class ImageConfig:
             "WorkingDir": self.working_dir,
             "User": self.user,
             "Labels": dict(self.labels),
+            "ExposedPorts": {port: {} for port in self.exposed_ports},
+            "Volumes": {path: {} for path in self.volumes},
+            "StopSignal": self.stop_signal,
+            "Healthcheck": dict(self.healthcheck),
             "architecture": self.architecture,
         }
 
@@ -65,16 +76,18 @@ class ImageConfig:
         for pair in _strings(data, "Env"):
             name, _, value = pair.partition("=")
             env[name] = value
-        labels = data.get("Labels") or {}
-        if not isinstance(labels, Mapping):
-            raise ImageError("the image's configuration is damaged: Labels")
+        labels = _mapping(data, "Labels")
         return cls(
-            env=env or {"PATH": DEFAULT_PATH},
+            env=env,
             entrypoint=_strings(data, "Entrypoint"),
             cmd=_strings(data, "Cmd"),
             working_dir=_string(data, "WorkingDir") or "/",
             user=_string(data, "User"),
             labels={str(name): str(value) for name, value in labels.items()},
+            exposed_ports=tuple(map(str, _mapping(data, "ExposedPorts"))),
+            volumes=tuple(map(str, _mapping(data, "Volumes"))),
+            stop_signal=_string(data, "StopSignal"),
+            healthcheck=_mapping(data, "Healthcheck"),
             architecture=_string(data, "architecture") or host_architecture(),
         )
 
@@ -84,6 +97,13 @@ def _strings(data: Mapping[str, Any], key: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ImageError(f"the image's configuration is damaged: {key}")
     return tuple(value)
+
+
+def _mapping(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = data.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise ImageError(f"the image's configuration is damaged: {key}")
+    return value
 
 
 def _string(data: Mapping[str, Any], key: str) -> str:

@@ -20,6 +20,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import time
 import urllib.parse
 from dataclasses import dataclass, replace
@@ -27,11 +28,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sandlot.errors import ConfigError, ImageError, ImageNotFound, ResourceError, StateError
+from sandlot.image.blobs import BlobStore
 from sandlot.image.config import ImageConfig
+from sandlot.image.erofs import ErofsWriter
+from sandlot.image.manifest import (
+    MAX_CONFIG,
+    MAX_MANIFEST,
+    Manifest,
+    Platform,
+    check_fit,
+    parse_config,
+    parse_manifest,
+)
+from sandlot.image.reference import Reference
 from sandlot.image.scratch import reap, scratch
+from sandlot.image.tar import read_tar
+from sandlot.image.tree import Tree, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    Progress = Callable[[str, float | None], object]
+    """Called with a stage and the fraction done; what it raises ends the work."""
 
 DEVICE_SIZE = 64 << 30
 """Bytes: the apparent length of every blob. A virtual machine that was snapshotted with one
@@ -87,6 +105,7 @@ class ImageStore:
         self.root = root
         self._records = root / "images"
         self._blobs = root / "blobs" / "sha256"
+        self.blobs = BlobStore(root)
 
     @property
     def scratch_folder(self) -> Path:
@@ -147,6 +166,40 @@ class ImageStore:
                 if old is not None:
                     self._drop(old.path)
         return image
+
+    def add_oci(
+        self, name: str | Reference, manifest: str, *, digest: str = "",
+        platform: Platform | None = None, source: str = "", progress: Progress | None = None,
+    ) -> Image:  # fmt: skip
+        """Make an image from what lies in `blobs`: manifest, configuration and layers.
+
+        `manifest` is the digest of the chosen platform's manifest; `digest` that which the name
+        stands for at its source, which may be an index's. `platform` is what the user asked for,
+        the host's when None. Everything is verified. Blocks for as long as unpacking takes: call
+        it in a thread. When it raises, no image has changed.
+
+        Raises:
+            ImageError: a blob is missing or damaged, a layer is hostile, or the platform is wrong.
+            ResourceError: the disk is full.
+        """
+        label = name.familiar if isinstance(name, Reference) else name
+        parsed = parse_manifest(self.blobs.read(manifest, MAX_MANIFEST), name=label)
+        if not isinstance(parsed, Manifest):
+            raise ImageError(f"{label} is an index; choose a manifest in it first")
+        config = parse_config(self.blobs.read(parsed.config.digest, MAX_CONFIG), name=label)
+        check_fit(parsed, config, platform, label)
+
+        def write(file: BinaryIO) -> None:
+            writer, tree = ErofsWriter(file.fileno()), Tree()
+            for index, layer in enumerate(parsed.layers):
+                if progress is not None:
+                    progress("unpack", index / len(parsed.layers))
+                tree.begin_layer()
+                with self.blobs.open(layer.digest) as stream:
+                    _apply(stream, writer, tree)
+            file.truncate(writer.finish(tree))
+
+        return self.add(label, config.config, write, source=source or label)
 
     def alias(self, image: Image, name: str) -> Image:
         """Give an image another name. Raises ImageNotFound when it was removed meanwhile."""
@@ -274,6 +327,23 @@ class ImageStore:
                     hint="free some space, for example with `sandlot image rm`",
                 ) from error
             raise StateError(f"the image store {self.root} cannot be used: {error}") from error
+
+
+def _apply(stream: BinaryIO, writer: ErofsWriter, tree: Tree) -> None:
+    """One layer over those below it."""
+    for member in read_tar(stream):
+        parent, base = split(member.path)
+        if base == b".wh..wh..opq":
+            tree.opaque(parent)
+        elif base.startswith(b".wh."):
+            if not base.startswith(b".wh..wh."):
+                tree.whiteout(parent + b"/" + base[4:] if parent else base[4:])
+        elif member.node is None:
+            tree.link(member.path, member.link or b"")
+        else:
+            if stat.S_ISREG(member.node.mode):
+                writer.store(member.node, member.content, member.extents)
+            tree.add(member.path, member.node)
 
 
 def _file_name(name: str) -> str:

@@ -3,18 +3,24 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import json
 import multiprocessing
 import os
 import stat
+import tarfile
 from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 
 from sandlot.errors import ConfigError, ImageError, ImageNotFound, ResourceError
-from sandlot.image.config import ImageConfig
+from sandlot.image.config import ImageConfig, host_architecture
+from sandlot.image.digest import digest_of
+from sandlot.image.manifest import OCI_LAYER, Descriptor, Platform, make_manifest
+from sandlot.image.reference import Reference
 from sandlot.image.scratch import reap, scratch
 from sandlot.image.store import DEVICE_SIZE, ImageStore, validate_name
+from tests.framework.erofs import ErofsReader
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -187,3 +193,45 @@ def test_scratch_lives_as_long_as_a_child_that_has_its_lock(tmp_path: Path) -> N
     os.close(child)
     assert reap(tmp_path) == 1
     assert reap(tmp_path / "missing") == 0
+
+
+def oci_image(store: ImageStore, *layers: bytes, **config: object) -> str:
+    """An image in the store's blobs; returns its manifest's digest."""
+    raw = {
+        "os": "linux", "architecture": host_architecture(), "config": config,
+        "rootfs": {"type": "layers", "diff_ids": [digest_of(layer) for layer in layers]},
+    }  # fmt: skip
+    blob = json.dumps(raw).encode()
+    store.blobs.put(blob)
+    descriptors = tuple(
+        Descriptor(media_type=OCI_LAYER, digest=store.blobs.put(layer), size=len(layer))
+        for layer in layers
+    )
+    return store.blobs.put(make_manifest(blob, descriptors))
+
+
+def layer(**files: bytes | None) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name.replace("__", "/"))
+            info.size = len(data or b"")
+            if data is None:
+                info.name = f"{info.name.rpartition('/')[0]}/.wh.{info.name.rpartition('/')[2]}"
+            tar.addfile(info, io.BytesIO(data or b""))
+    return out.getvalue()
+
+
+def test_an_image_from_blobs(store: ImageStore) -> None:
+    manifest = oci_image(store, layer(a__x=b"1", a__y=b"2"), layer(a__x=None, b=b"3"), Cmd=["sh"])
+    image = store.add_oci(Reference.parse("demo:1"), manifest)
+    assert image.config.cmd == ("sh",) and store.get("demo:1") == image
+    reader = ErofsReader(image.path)
+    found = reader.walk()
+    assert sorted(found) == [b"", b"a", b"a/y", b"b"]
+    assert reader.data(found[b"b"]) == b"3"
+    reader.close()
+    with pytest.raises(ImageError, match="not for linux/s390x"):
+        store.add_oci("other", manifest, platform=Platform.parse("s390x"))
+    with pytest.raises(ImageError, match="not in the image store"):
+        store.add_oci("other", "sha256:" + "0" * 64)
