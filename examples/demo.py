@@ -69,8 +69,10 @@ async def harm() -> None:
                 f"   the bad one runs {processes.text.strip()} processes, and still answered "
                 f"after {(time.perf_counter() - began) * 1e3:.0f} ms"
             )
-            said = (await filler.stderr.read_line()).decode().strip()
-            print(f"   its disk filler said: {said}")
+            async with await filler.attach() as said:
+                first = await said.read()
+            line = first.data.decode().splitlines()[0] if first else "nothing"
+            print(f"   its disk filler said: {line}")
 
 
 async def many(count: int) -> None:

@@ -45,6 +45,21 @@ MESSAGES: list[messages.Message] = [
     messages.Failed(code="not-found", text="nö such program: x", errno=2),
     messages.Started(pid=42),
     messages.Exited(code=3, signal=0, user_us=10, system_us=20, peak_bytes=4096, flags=1, wall_us=99),
+    messages.Configure(time_ns=1, pids=512),
+    messages.Stdio(process=1, descriptor=0, flags=messages.Stdio.ASK),
+    messages.Watch(process=9, offset=1 << 20, flags=messages.Watch.KEPT),
+    messages.Jobs(),
+    messages.Metrics(),
+    messages.Job(
+        process=9, argv=(b"make", b"-j"), pid=77, started_ns=1_790_000_000_123_456_789, flags=5,
+        code=1, signal=9, ended=2, user_us=10, system_us=20, peak_bytes=4096, wall_us=99,
+        oldest=100, newest=200, user="1000", cwd=b"/app",
+    ),
+    messages.Output(offset=5, descriptor=2, data=b"\x00said"),
+    messages.Measured(
+        memory_total=1, memory_available=2, memory_used=3, cached=4, cpu_us=5, uptime_us=6,
+        processors=7, processes=8, process_limit=9, disk_total=10, disk_free=11, oom_kills=12,
+    ),
 ]  # fmt: skip
 
 

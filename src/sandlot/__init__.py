@@ -51,8 +51,10 @@ from sandlot.errors import (
 
 if TYPE_CHECKING:
     import sandlot.sync as sync
+    from sandlot.guest.jobs import JobOutput
     from sandlot.guest.process import ExitStatus, InputStream, OutputStream
     from sandlot.image import Image, ImageConfig, ImageStore
+    from sandlot.sandbox.job import Attachment, Job
     from sandlot.sandbox.looking import SandboxInfo
     from sandlot.sandbox.process import Process
     from sandlot.sandbox.result import ExecResult
@@ -61,12 +63,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "Attachment": "sandlot.sandbox.job",
     "ExecResult": "sandlot.sandbox.result",
     "ExitStatus": "sandlot.guest.process",
     "Image": "sandlot.image",
     "ImageConfig": "sandlot.image",
     "ImageStore": "sandlot.image",
     "InputStream": "sandlot.guest.process",
+    "Job": "sandlot.sandbox.job",
+    "JobOutput": "sandlot.guest.jobs",
     "OutputStream": "sandlot.guest.process",
     "Process": "sandlot.sandbox.process",
     "Sandbox": "sandlot.sandbox.sandbox",
@@ -74,6 +79,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "Attachment",
     "BootError",
     "CommandNotExecutable",
     "CommandNotFound",
@@ -91,6 +97,8 @@ __all__ = [
     "ImageNotFound",
     "ImageStore",
     "InputStream",
+    "Job",
+    "JobOutput",
     "KernelUnavailable",
     "LocalProtocolError",
     "NameTaken",

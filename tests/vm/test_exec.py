@@ -221,7 +221,8 @@ async def test_terminal(sb: Sandbox) -> None:
 
 
 async def test_a_detached_process_outlives_its_handle(sb: Sandbox) -> None:
-    async with await sb.spawn(["sleep", "300"], detached=True):
+    job = await sb.spawn(["sleep", "300"], detached=True)
+    async with await job.attach():
         pass
     assert await processes(sb, "sleep") == 1
 

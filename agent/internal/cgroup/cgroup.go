@@ -18,6 +18,7 @@ type Tree struct {
 	spare    chan *Group
 	lingered chan *Group
 	pids     string // the limit of one group: a fork bomb leaves room for other commands
+	most     int
 }
 
 // Group is one process's control group.
@@ -60,7 +61,7 @@ func New(root int) (*Tree, error) {
 // limit leaves memory and process numbers to the kernel and the agent. With 24 MiB and a twentieth
 // of 512 the whole machine ran out before the groups did, and reclaimed for 10 s before it killed.
 func (t *Tree) limit() {
-	if total := memoryTotal(); total > 0 {
+	if total := MemoryTotal(); total > 0 {
 		write(t.fd, "memory.max", strconv.FormatUint(total-max(64<<20, total/10), 10))
 	}
 	write(t.fd, "memory.oom.group", "0")
@@ -70,6 +71,27 @@ func (t *Tree) limit() {
 	}
 	write(t.fd, "pids.max", strconv.Itoa(most))
 	t.pids = strconv.Itoa(most - most/8)
+	t.most = most
+}
+
+// Limit lowers the number of processes that may run, as the sandbox's owner asks. 0 asks nothing.
+func (t *Tree) Limit(pids uint64) {
+	if pids == 0 || pids >= uint64(t.most) {
+		return
+	}
+	t.most = int(pids)
+	write(t.fd, "pids.max", strconv.Itoa(t.most))
+}
+
+// Counts says how many processes run, how many may, and how many the kernel killed for memory.
+func (t *Tree) Counts() (running, most, killed uint64) {
+	number := func(text []byte) uint64 {
+		n, _ := strconv.ParseUint(string(bytes.TrimSpace(text)), 10, 64)
+		return n
+	}
+	_, after, _ := bytes.Cut(read(t.fd, "memory.events"), []byte("oom_kill "))
+	line, _, _ := bytes.Cut(after, []byte("\n"))
+	return number(read(t.fd, "pids.current")), uint64(t.most), number(line)
 }
 
 // Take returns an empty group: one made before, if there is one.

@@ -65,7 +65,8 @@ func read(at int, name string) []byte {
 	return buffer
 }
 
-func memoryTotal() uint64 {
+// MemoryTotal is the memory of the machine in bytes; 0 if the kernel does not tell.
+func MemoryTotal() uint64 {
 	text, _ := os.ReadFile("/proc/meminfo")
 	_, after, _ := bytes.Cut(text, []byte("MemTotal:"))
 	fields := bytes.Fields(after)

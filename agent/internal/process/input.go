@@ -50,6 +50,13 @@ func (i *input) attach(s *mux.Stream) {
 	}
 }
 
+// state says whether somebody holds the input, and whether it is closed or about to be.
+func (i *input) state() (held, closed bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.stream != nil && !i.stream.Dead(), i.closed || i.fin
+}
+
 func (i *input) detach(s *mux.Stream) {
 	i.mu.Lock()
 	if i.stream == s {

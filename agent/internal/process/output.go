@@ -26,9 +26,11 @@ var scratches = sync.Pool{New: func() any { return new([scratchSize]byte) }}
 // output is one descriptor on its way from a process to the host. One goroutine reads it: into
 // the attached stream, or without one into a buffer of the newest bytes.
 type output struct {
-	file     *os.File
-	terminal bool
-	done     func() // everything that the process wrote is on its way
+	file       *os.File
+	terminal   bool
+	journal    *journal // of a job: it takes what nobody else does
+	descriptor byte
+	done       func() // everything that the process wrote is on its way
 
 	mu      sync.Mutex
 	stream  *mux.Stream
@@ -174,6 +176,7 @@ var errEOF = errors.New("end of file")
 func (o *output) read(raw syscall.RawConn, s *mux.Stream, ended bool) error {
 	var n int
 	var fault error
+	var fresh []byte
 	err := raw.Read(func(fd uintptr) bool {
 		there := smallRead
 		if !o.terminal {
@@ -183,7 +186,9 @@ func (o *output) read(raw syscall.RawConn, s *mux.Stream, ended bool) error {
 		defer scratches.Put(buffer)
 		if s != nil {
 			n, fault = s.ReadFrom(int(fd), there, buffer[:])
-		} else if n, fault = syscall.Read(int(fd), buffer[:]); n > 0 {
+		} else if n, fault = syscall.Read(int(fd), buffer[:]); n > 0 && o.journal != nil {
+			fresh = append(fresh, buffer[:n]...)
+		} else if n > 0 {
 			o.mu.Lock()
 			o.kept.Keep(buffer[:n])
 			o.mu.Unlock()
@@ -193,6 +198,9 @@ func (o *output) read(raw syscall.RawConn, s *mux.Stream, ended bool) error {
 		}
 		return fault != syscall.EAGAIN
 	})
+	if len(fresh) > 0 {
+		o.journal.append(o.descriptor, fresh) // outside: it may wait for who watches
+	}
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,10 @@ type Process struct {
 	// Made before the process is in the table, and never changed.
 	input   *input
 	outputs [2]*output
+	journal *journal // of a detached process, a job
+	argv    [][]byte
+	user    string
+	cwd     []byte
 
 	mu     sync.Mutex
 	group  *cgroup.Group // nil until the process runs
@@ -39,16 +43,39 @@ type Process struct {
 }
 
 // attach hands s to a descriptor of the process.
-func (p *Process) attach(s *mux.Stream, descriptor uint64) mux.Handler {
+func (p *Process) attach(s *mux.Stream, m *wire.Stdio) mux.Handler {
+	descriptor := m.Descriptor
 	switch {
+	case descriptor == 0 && m.Flags&wire.StdioAsk != 0:
+		if f := p.ask(m.Flags); f != nil {
+			s.Send(f, true)
+			return nil
+		}
+		s.Send(&wire.OK{}, false)
+		p.input.attach(s)
 	case descriptor == 0 && p.input != nil:
 		p.input.attach(s)
-	case (descriptor == 1 || descriptor == 2) && p.outputs[descriptor-1] != nil:
+	case (descriptor == 1 || descriptor == 2) && p.outputs[descriptor-1] != nil && p.journal == nil:
 		p.outputs[descriptor-1].attach(s)
 	default:
 		return nil
 	}
 	return &stdio{process: p, stream: s, descriptor: descriptor}
+}
+
+// ask says why nobody may become the owner of the input, if so.
+func (p *Process) ask(flags uint64) *wire.Failed {
+	if p.input == nil {
+		return &wire.Failed{Code: "no-input", Text: "it was started without an input"}
+	}
+	held, closed := p.input.state()
+	if closed {
+		return &wire.Failed{Code: "closed", Text: "its input was closed"}
+	}
+	if held && flags&wire.StdioTake == 0 {
+		return &wire.Failed{Code: "busy", Text: "its input is held by another"}
+	}
+	return nil
 }
 
 // running says that the process runs in g.
@@ -114,6 +141,9 @@ func (p *Process) exited(status syscall.WaitStatus, usage *syscall.Rusage) {
 func (p *Process) part() {
 	if p.left.Add(-1) > 0 {
 		return
+	}
+	if p.journal != nil {
+		p.journal.finish(&p.end)
 	}
 	p.table.remove(p, true)
 	if p.input != nil {

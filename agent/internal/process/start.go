@@ -37,6 +37,10 @@ func (t *Table) Start(s *mux.Stream, m *wire.Exec) *Process {
 		detached: m.Flags&wire.ExecDetached != 0,
 		terminal: m.Flags&wire.ExecTTY != 0,
 	}
+	if p.detached {
+		p.journal = newJournal(&t.pool)
+		p.argv, p.user, p.cwd = shortened(m.Argv), m.User, m.Cwd[:min(len(m.Cwd), shownArguments)]
+	}
 	if code := t.add(p); code != "" {
 		s.Send(&wire.Failed{Code: code}, true)
 		return p
@@ -83,6 +87,7 @@ func (p *Process) open(m *wire.Exec) (child [3]int, f *failure) {
 			return child, fail("resources", "no terminal", err)
 		}
 		p.outputs[0] = newOutput(file, true, p.part)
+		p.outputs[0].journal, p.outputs[0].descriptor = p.journal, 1
 		p.input = newInput(again, true)
 		p.left.Store(2)
 		return [3]int{fd, fd, fd}, nil
@@ -100,6 +105,7 @@ func (p *Process) open(m *wire.Exec) (child [3]int, f *failure) {
 			var file *os.File
 			if child[i+1], file, err = pipe(true); err == nil {
 				p.outputs[i] = newOutput(file, false, p.part)
+				p.outputs[i].journal, p.outputs[i].descriptor = p.journal, byte(i+1)
 			}
 		}
 	}

@@ -31,6 +31,8 @@ type Table struct {
 	closing bool
 	numbers map[uint64]*Process
 	ended   []*Process
+	jobs    []*Process // ended ones
+	pool    pool
 	tidy    chan struct{}
 }
 
@@ -40,6 +42,7 @@ func NewTable(groups *cgroup.Tree, null int, log func(string)) *Table {
 		groups: groups, null: null, log: log,
 		pids: map[int]*Process{}, numbers: map[uint64]*Process{}, tidy: make(chan struct{}, 1),
 	}
+	t.pool.most = max(4<<20, int64(cgroup.MemoryTotal()/32))
 	return t
 }
 
@@ -86,6 +89,10 @@ func (t *Table) remove(p *Process, remember bool) {
 		}
 		return
 	}
+	if p.journal != nil {
+		t.retire(p)
+		return
+	}
 	t.ended = append(t.ended, p)
 	if len(t.ended) > keptEnded {
 		oldest := t.ended[0]
@@ -102,9 +109,12 @@ func (t *Table) Attach(s *mux.Stream, m *wire.Stdio) mux.Handler {
 	p := t.numbers[m.Process]
 	t.mu.Unlock()
 	if p == nil {
+		if m.Flags&wire.StdioAsk != 0 {
+			s.Send(&wire.Failed{Code: "no-job", Text: "there is no such job"}, true)
+		}
 		return nil
 	}
-	return p.attach(s, m.Descriptor)
+	return p.attach(s, m)
 }
 
 // Reap takes the ends of all children, those of others too: process 1 inherits every orphan.

@@ -12,7 +12,7 @@ type request struct {
 	server  *Server
 	stream  *mux.Stream
 	buffer  []byte
-	process *process.Process
+	control process.Control // of an EXEC or a WATCH stream
 	stdio   mux.Handler
 	done    bool
 }
@@ -39,8 +39,8 @@ func (r *request) Data(p []byte) {
 			return
 		}
 		r.buffer = r.buffer[size:]
-		if r.process != nil {
-			if !r.process.Message(m) {
+		if r.control != nil {
+			if !r.control.Message(m) {
 				r.refuse("a message that has no place here")
 			}
 			continue
@@ -58,12 +58,26 @@ func (r *request) open(m wire.Message) {
 	v, s := r.server, r.stream
 	switch m := m.(type) {
 	case *wire.Exec:
-		r.process = v.Table.Start(s, m)
+		r.control = v.Table.Start(s, m)
 		return
+	case *wire.Watch:
+		if r.control = v.Table.Watch(s, m); r.control == nil {
+			r.done = true
+		}
+		return
+	case *wire.Jobs:
+		for _, job := range v.Table.Jobs() {
+			s.Send(job, false)
+		}
+		s.Fin()
+	case *wire.Metrics:
+		v.background(func() { s.Send(v.measure(), true) })
 	case *wire.Stdio:
 		if r.stdio = v.Table.Attach(s, m); r.stdio == nil {
 			r.done = true
-			s.Reset()
+			if m.Flags&wire.StdioAsk == 0 {
+				s.Reset()
+			} // else it was answered
 		}
 		return
 	case *wire.Configure:
@@ -89,7 +103,7 @@ func (r *request) refuse(why string) {
 func (r *request) Fin() {
 	if r.stdio != nil {
 		r.stdio.Fin()
-	} else if r.process == nil && !r.done {
+	} else if r.control == nil && !r.done {
 		r.refuse("the stream ended before its message")
 	}
 }
@@ -98,7 +112,7 @@ func (r *request) Fin() {
 func (r *request) Reset(lost bool) {
 	if r.stdio != nil {
 		r.stdio.Reset(lost)
-	} else if r.process != nil {
-		r.process.Reset(lost)
+	} else if r.control != nil {
+		r.control.Reset(lost)
 	}
 }

@@ -45,6 +45,7 @@ func (v *Server) configure(s *mux.Stream, m *wire.Configure) {
 			err = e
 		}
 	}
+	v.Groups.Limit(m.Pids)
 	v.mu.Lock()
 	v.hostname, v.machineID = m.Hostname, m.MachineID
 	mounted := v.root != nil

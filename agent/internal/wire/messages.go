@@ -12,7 +12,7 @@ const MaxMessage = 4 << 20
 // MessageHeader is the size of a message's header.
 const MessageHeader = 5
 
-// Flags of Exec and of Exited, scopes of Signal.
+// Flags, and the scopes of Signal.
 const (
 	ExecTTY      = 1
 	ExecDetached = 2
@@ -38,6 +38,7 @@ type (
 		TimeNs              uint64
 		Entropy             []byte
 		Hostname, MachineID string
+		Pids                uint64
 	}
 	MountRoot struct{ ImageDevice, ImageType, DiskDevice, DiskType string }
 	Exec      struct {
@@ -50,7 +51,7 @@ type (
 		Limits        []string
 		TimeoutMs     uint64
 	}
-	Stdio    struct{ Process, Descriptor uint64 }
+	Stdio    struct{ Process, Descriptor, Flags uint64 }
 	Clock    struct{ TimeNs uint64 }
 	Shutdown struct{ GraceMs uint64 }
 	Signal   struct{ Number, Scope uint64 }
@@ -82,6 +83,7 @@ func (m *Configure) visit(v visitor) {
 	v.bytes(2, &m.Entropy)
 	v.str(3, &m.Hostname)
 	v.str(4, &m.MachineID)
+	v.uint(5, &m.Pids)
 }
 
 func (m *MountRoot) visit(v visitor) {
@@ -107,6 +109,7 @@ func (m *Exec) visit(v visitor) {
 func (m *Stdio) visit(v visitor) {
 	v.uint(1, &m.Process)
 	v.uint(2, &m.Descriptor)
+	v.uint(3, &m.Flags)
 }
 
 func (m *Clock) visit(v visitor)    { v.uint(1, &m.TimeNs) }
@@ -168,6 +171,9 @@ func newMessage(kind byte) Message {
 		return &Started{}
 	case 0x83:
 		return &Exited{}
+	}
+	if f := more[kind]; f != nil {
+		return f()
 	}
 	return nil
 }

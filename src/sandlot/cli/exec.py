@@ -16,10 +16,11 @@ _SHELL = "if command -v bash >/dev/null 2>&1; then exec bash -l; else exec sh -l
 @click.command(
     "exec",
     context_settings=PASS_THROUGH,
-    epilog="Examples: sandlot exec box ls /; sandlot exec -it box bash",
+    epilog="Examples: sandlot exec box ls /; sandlot exec -it box bash; "
+    "sandlot exec -d box make -j",
 )
 @process_options
-@click.option("-d", "--detach", is_flag=True, help="Start it and return; its output is dropped.")
+@click.option("-d", "--detach", is_flag=True, help="Start a job, print its id, return.")
 @click.option("--timeout", metavar="TIME", help="Kill it after this time, such as 30s or 10m.")
 @click.argument("sandbox")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -67,13 +68,18 @@ async def _exec(
     if not detach:
         check_terminal(tty, interactive)
     sandbox = await Sandbox.get(name)
-    process = await sandbox.spawn(
-        words, stdin=interactive and not detach, tty=terminal_size() if tty else False,
-        env=environment(env, env_file), workdir=workdir, user=user, timeout=timeout,
-        detached=detach,
-    )  # fmt: skip
+    size = terminal_size() if tty else False
     if detach:
+        job = await sandbox.spawn(
+            words, stdin=interactive, tty=size, env=environment(env, env_file), workdir=workdir,
+            user=user, timeout=timeout, detached=True,
+        )  # fmt: skip
+        click.echo(job.id)
         return 0
+    process = await sandbox.spawn(
+        words, stdin=interactive, tty=size, env=environment(env, env_file), workdir=workdir,
+        user=user, timeout=timeout,
+    )  # fmt: skip
     status = await attach(process, interactive=interactive, tty=tty)
     if status.timed_out:
         click.echo(

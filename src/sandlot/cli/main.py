@@ -16,6 +16,8 @@ COMMANDS = {
     "create": ("run", "Make a sandbox without starting it"),
     "exec": ("exec", "Run a command in a running sandbox"),
     "shell": ("exec", "Open a shell in a running sandbox"),
+    "jobs": ("jobs", "List the jobs of a running sandbox"),
+    "attach": ("jobs", "Watch a job, or the main command, of a running sandbox"),
     "ps": ("life", "List sandboxes"),
     "start": ("life", "Start stopped sandboxes"),
     "stop": ("life", "Stop running sandboxes"),

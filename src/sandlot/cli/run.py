@@ -94,7 +94,7 @@ async def _run(
     sandbox = await Sandbox._make(
         name=name, image=image, memory=memory, cpus=cpus, disk=disk,
         env=environment(env, env_file), workdir=workdir, user=user, hostname=hostname,
-        command=main, tty=tty, auto_remove=auto_remove, detached=detach,
+        command=main, tty=tty, stdin=interactive, auto_remove=auto_remove, detached=detach,
     )  # fmt: skip
     try:
         await sandbox.start()
@@ -164,7 +164,8 @@ def create(image: str, command: tuple[str, ...], **options: Any) -> None:
             name=options["name"], image=image, memory=options["memory"], cpus=options["cpus"],
             disk=options["disk"], env=environment(options["env"], options["env_file"]),
             workdir=options["workdir"], user=options["user"], hostname=options["hostname"],
-            command=main, tty=options["tty"], auto_remove=options["auto_remove"], detached=True,
+            command=main, tty=options["tty"], stdin=options["interactive"],
+            auto_remove=options["auto_remove"], detached=True,
         )
     )  # fmt: skip
     click.echo(made.id)

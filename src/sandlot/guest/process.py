@@ -14,6 +14,7 @@ from sandlot.errors import (
     GuestProtocolError,
     SandboxDied,
     SandboxError,
+    WrongState,
 )
 from sandlot.guest.channel import ChannelStream
 from sandlot.wire.messages import Exited, Failed, Message, Resize, Signal, Started, encode
@@ -33,6 +34,19 @@ class ExitStatus:
     peak_memory: int
     timed_out: bool
     out_of_memory: bool
+
+
+def exit_status(message: Exited) -> ExitStatus:
+    """What the agent says of an end, for users."""
+    return ExitStatus(
+        exit_code=128 + message.signal if message.signal else message.code,
+        signal=message.signal or None,
+        user_time=message.user_us / 1e6,
+        system_time=message.system_us / 1e6,
+        peak_memory=message.peak_bytes,
+        timed_out=bool(message.flags & Exited.TIMED_OUT),
+        out_of_memory=bool(message.flags & Exited.OOM),
+    )
 
 
 class OutputStream:
@@ -98,6 +112,11 @@ class InputStream:
         if self._stream is not None:
             self._stream.finish()
 
+    def let_go(self) -> None:
+        """Write no more, without an end of file: the process of a job may get another writer."""
+        if self._stream is not None and not self._stream.was_reset:
+            self._stream.reset()
+
     async def __aenter__(self) -> InputStream:
         return self
 
@@ -149,15 +168,7 @@ class GuestProcess:
         if not isinstance(message, Exited):
             raise self._breach(message)
         self._control.finish()
-        return ExitStatus(
-            exit_code=128 + message.signal if message.signal else message.code,
-            signal=message.signal or None,
-            user_time=message.user_us / 1e6,
-            system_time=message.system_us / 1e6,
-            peak_memory=message.peak_bytes,
-            timed_out=bool(message.flags & Exited.TIMED_OUT),
-            out_of_memory=bool(message.flags & Exited.OOM),
-        )
+        return exit_status(message)
 
     def _breach(self, message: Message | None) -> SandboxError:
         if message is None:
@@ -209,6 +220,8 @@ def guest_text(text: str) -> str:
 def exec_error(failed: Failed, name: str) -> SandboxError:
     """The agent's refusal to start a program, as an error for people."""
     text = guest_text(failed.text or failed.code)
+    if failed.code == "paused":
+        return WrongState(text, hint="let it go on with `sandlot unpause`")
     if failed.code == "not-found":
         return CommandNotFound(f"{name}: command not found in the sandbox")
     if failed.code == "not-executable":

@@ -11,17 +11,24 @@ from dataclasses import dataclass, field
 
 from sandlot.errors import GuestProtocolError, SandboxDied, SandboxError
 from sandlot.guest.channel import BULK_CREDIT, Channel
-from sandlot.guest.process import GuestProcess, guest_text
+from sandlot.guest.jobs import MOST_JOBS, JobWatch, check_job, job_error
+from sandlot.guest.process import GuestProcess, InputStream, exec_error, guest_text
 from sandlot.wire.messages import (
     Clock,
     Configure,
     Exec,
     Failed,
+    Job,
+    Jobs,
+    Measured,
     Message,
+    Metrics,
     MountRoot,
     Ok,
     Shutdown,
+    Started,
     Stdio,
+    Watch,
 )
 
 ANSWER_PATIENCE = 120.0  # seconds; an agent under a fork bomb is slow, a dead one is dead
@@ -70,9 +77,7 @@ class GuestSession:
             self.channel.fail(error)
             raise error from None
         if isinstance(answer, Failed):
-            raise SandboxError(
-                f"{type(request).__name__} failed in the guest: {guest_text(answer.text)}"
-            )
+            raise refused(request, answer)
         if answer is None:
             raise self.channel.error or SandboxDied("the sandbox has ended")
         if not isinstance(answer, Ok):
@@ -80,13 +85,41 @@ class GuestSession:
             self.channel.fail(error)
             raise error
 
-    async def configure(self, *, hostname: str, machine_id: str) -> None:
-        """Make a restored guest a machine of its own: entropy, clock, names."""
+    async def ask(self, request: Message, *, most: int = 1) -> list[Message]:
+        """One request, answered by up to `most` messages.
+
+        Raises:
+            SandboxError: the agent refuses, with its reason.
+            GuestProtocolError: it answers too much, or nothing for too long.
+        """
+        stream = self.channel.open(request)
+        stream.finish()
+        answers: list[Message] = []
+        try:
+            async with asyncio.timeout(ANSWER_PATIENCE):
+                while (message := await stream.read_message()) is not None:
+                    if isinstance(message, Failed):
+                        raise refused(request, message)
+                    answers.append(message)
+                    if len(answers) > most:
+                        raise GuestProtocolError(
+                            f"the guest answers too much to {type(request).__name__}"
+                        )
+        except TimeoutError:
+            raise GuestProtocolError(
+                f"the guest is silent: no answer to {type(request).__name__}"
+            ) from None
+        if stream.was_reset:
+            raise self.channel.error or SandboxDied("the sandbox has ended")
+        return answers
+
+    async def configure(self, *, hostname: str, machine_id: str, pids: int = 0) -> None:
+        """Make a restored guest a machine of its own: entropy, clock, names, its limit."""
         self._clock_offset = _host_clock_offset()
         await self.call(
             Configure(
                 time_ns=time.time_ns(), entropy=os.urandom(64), hostname=hostname,
-                machine_id=machine_id,
+                machine_id=machine_id, pids=pids,
             )
         )  # fmt: skip
 
@@ -121,18 +154,7 @@ class GuestSession:
         """
         self.set_clock_if_needed()
         number = secrets.randbits(63) + 1
-        rows, columns = command.tty or (0, 0)
-        flags = Exec.TTY if command.tty else 0
-        flags |= Exec.DETACHED if command.detached else 0
-        flags |= Exec.STDIN if command.stdin else 0
-        control = self.channel.open(
-            Exec(
-                process=number, argv=tuple(command.argv),
-                env=tuple(k + b"=" + v for k, v in command.env.items()), cwd=command.cwd,
-                user=command.user, flags=flags, rows=rows, columns=columns,
-                limits=tuple(command.limits), timeout_ms=int((command.timeout or 0) * 1000),
-            )
-        )  # fmt: skip
+        control = self.channel.open(_exec(command, number))
         wanted = [0] if command.stdin else []
         wanted += [1] if command.tty else [1, 2]
         streams = {
@@ -150,6 +172,92 @@ class GuestSession:
             process.abandon()
             raise
         return process
+
+    # -- jobs ------------------------------------------------------------------------------
+
+    async def start_job(self, command: Command) -> int:
+        """Start a program that outlives every session; its number is returned.
+
+        Raises:
+            CommandNotFound, CommandNotExecutable, ConfigError, ExecError: it cannot be started.
+        """
+        self.set_clock_if_needed()
+        number = secrets.randbits(48) | 1
+        control = self.channel.open(_exec(command, number))
+        name = command.argv[0].decode(errors="replace") if command.argv else ""
+        answer = await control.read_message()
+        if isinstance(answer, Failed):
+            control.finish()
+            raise exec_error(answer, name)
+        if not isinstance(answer, Started):
+            raise self.channel.error or GuestProtocolError("the guest did not start a job")
+        control.reset()  # its end is told to those who watch it
+        return number
+
+    async def jobs(self) -> list[Job]:
+        """All jobs of this run, the oldest first."""
+        return [check_job(message) for message in await self.ask(Jobs(), most=MOST_JOBS)]
+
+    async def watch(
+        self, number: int, *, offset: int | None = 0, flags: int = 0, name: str = ""
+    ) -> JobWatch:
+        """Watch a job from an offset of its output on; None means from now on.
+
+        Raises:
+            WrongState: there is no such job.
+        """
+        now = Watch.NOW if offset is None else 0
+        stream = self.channel.open(
+            Watch(process=number, offset=offset or 0, flags=flags | now), credit=BULK_CREDIT
+        )
+        try:
+            return await JobWatch.opened(stream, name or f"{number:012x}", offset)
+        except BaseException:
+            stream.reset()
+            raise
+
+    async def own_input(self, number: int, *, take: bool = False, name: str = "") -> InputStream:
+        """Become the one who writes to a job's input.
+
+        Raises:
+            WrongState: another does and `take` is False, or it has none.
+        """
+        flags = Stdio.ASK | (Stdio.TAKE if take else 0)
+        stream = self.channel.open(Stdio(process=number, descriptor=0, flags=flags))
+        answer = await stream.read_message()
+        if isinstance(answer, Failed):
+            stream.finish()
+            raise job_error(answer, name or f"{number:012x}")
+        if not isinstance(answer, Ok):
+            raise self.channel.error or GuestProtocolError("the guest did not give an input")
+        return InputStream(stream)
+
+    async def metrics(self) -> Measured:
+        """What the guest uses."""
+        answers = await self.ask(Metrics())
+        if not answers or not isinstance(answers[0], Measured):
+            raise GuestProtocolError("the guest did not answer with measurements")
+        return answers[0]
+
+
+def refused(request: Message, failed: Failed) -> SandboxError:
+    """The agent's refusal of a request, for people."""
+    if failed.code == "paused":
+        return exec_error(failed, "")
+    return SandboxError(f"{type(request).__name__} failed in the guest: {guest_text(failed.text)}")
+
+
+def _exec(command: Command, number: int) -> Exec:
+    rows, columns = command.tty or (0, 0)
+    flags = Exec.TTY if command.tty else 0
+    flags |= Exec.DETACHED if command.detached else 0
+    flags |= Exec.STDIN if command.stdin else 0
+    return Exec(
+        process=number, argv=tuple(command.argv),
+        env=tuple(k + b"=" + v for k, v in command.env.items()), cwd=command.cwd,
+        user=command.user, flags=flags, rows=rows, columns=columns,
+        limits=tuple(command.limits), timeout_ms=int((command.timeout or 0) * 1000),
+    )  # fmt: skip
 
 
 def _host_clock_offset() -> float:

@@ -18,10 +18,21 @@ from sandlot.errors import GuestProtocolError, SandboxDied, SandboxError
 from sandlot.guest.channel import BULK_CREDIT, Channel, ChannelStream
 from sandlot.guest.session import GuestSession
 from sandlot.sandbox.owned import OwnedMachine
-from sandlot.wire.messages import Exec, Failed, Message, Ok, Stdio, Stop, encode
+from sandlot.wire.messages import (
+    Exec,
+    Failed,
+    Jobs,
+    Message,
+    Metrics,
+    Ok,
+    Stdio,
+    Stop,
+    Watch,
+    encode,
+)
 
 # What other programs may ask of the guest: each stream that begins so is joined to one of its.
-FORWARDED: tuple[type[Message], ...] = (Exec, Stdio)
+FORWARDED: tuple[type[Message], ...] = (Exec, Stdio, Watch, Jobs, Metrics)
 
 
 @contextlib.contextmanager

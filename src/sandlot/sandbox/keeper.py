@@ -95,9 +95,14 @@ async def keep(name: str, descriptor: int) -> int:
         owned = await start_owned(host, folder)
         command = None
         if record.command:
-            command = await owned.session.start(
-                make_command(record, record.command, tty=(24, 80) if record.tty else None)
-            )
+            main = await owned.session.start_job(
+                make_command(
+                    record, record.command, tty=(24, 80) if record.tty else None,
+                    stdin=record.stdin or record.tty, detached=True,
+                )
+            )  # fmt: skip
+            command = await owned.session.watch(main)
+            folder.update_run_state(main=main)
     except SandboxError as error:
         _report(
             descriptor,
@@ -122,8 +127,9 @@ async def keep(name: str, descriptor: int) -> int:
         await asyncio.wait([following, ending], return_when=asyncio.FIRST_COMPLETED)
         if following.done() and following.exception() is None:
             status = following.result()
-            code = status.exit_code
-            folder.note_exit(code)
+            if status is not None:
+                code = status.exit_code
+                folder.note_exit(code)
         for task in (following, ending):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, SandboxError):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandlot.guest.process import ExitStatus, GuestProcess, OutputStream
+from sandlot.guest.jobs import JobWatch
+from sandlot.guest.process import ExitStatus
 
 LIMIT = 16 * 1024 * 1024
 
@@ -44,15 +44,11 @@ class OutputLog:
         except OSError:
             pass
 
-    async def follow(self, process: GuestProcess) -> ExitStatus:
-        """Write all that a process says until it ends."""
-
-        async def one(stream: OutputStream, name: str) -> None:
-            async for data in stream:
-                self.write(name, data)
-
-        await asyncio.gather(one(process.stdout, "stdout"), one(process.stderr, "stderr"))
-        return await process.wait()
+    async def follow(self, watch: JobWatch) -> ExitStatus | None:
+        """Write all that a job says until it ends; None when it is lost sight of."""
+        while (piece := await watch.next()) is not None:
+            self.write(piece.stream, piece.data)
+        return watch.status
 
     def close(self) -> None:
         """Close the file."""

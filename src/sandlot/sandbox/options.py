@@ -46,7 +46,7 @@ def make_record(
     *, name: str | None, image: str, image_digest: str, memory: int | str, cpus: int,
     disk: int | str, env: Mapping[str, str] | None, workdir: str, user: str,
     hostname: str | None, command: Sequence[str], tty: bool, auto_remove: bool, detached: bool,
-    data: Path,
+    data: Path, stdin: bool = False,
 ) -> SandboxRecord:  # fmt: skip
     """The record of a new sandbox.
 
@@ -85,6 +85,6 @@ def make_record(
         memory=memory_bytes, cpus=cpus, disk=disk_bytes,
         hostname=check_hostname(hostname) if hostname else chosen.replace("_", "-").strip(".-")[:63],
         machine_id=secrets.token_hex(16), env=check_env(env), workdir=workdir, user=user,
-        command=list(command), tty=tty, auto_remove=auto_remove, detached=detached,
+        command=list(command), tty=tty, stdin=stdin, auto_remove=auto_remove, detached=detached,
         created=time.time(),
     )  # fmt: skip

@@ -29,6 +29,17 @@ def signal_number(value: int | str) -> int:
     return number
 
 
+def check_scope(to: str) -> int:
+    """Whom a signal is for, in the agent's words.
+
+    Raises:
+        ConfigError: no such scope.
+    """
+    if to not in _SCOPES:
+        raise ConfigError(f"to={to!r} is not one of process, group, all")
+    return _SCOPES[to]
+
+
 class Process:
     """A running program, as `Sandbox.spawn` returns it.
 
@@ -73,9 +84,7 @@ class Process:
 
     async def signal(self, signal: int | str = signals.SIGTERM, *, to: str = "group") -> None:
         """Send a signal to the `"process"`, its process `"group"`, or `"all"` that it started."""
-        if to not in _SCOPES:
-            raise ConfigError(f"to={to!r} is not one of process, group, all")
-        self._guest.signal(signal_number(signal), scope=_SCOPES[to])
+        self._guest.signal(signal_number(signal), scope=check_scope(to))
 
     async def kill(self) -> None:
         """SIGKILL to everything that it started."""

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal, overload
 
+from sandlot.errors import WrongState
+from sandlot.guest.session import Command, GuestSession
 from sandlot.sandbox.execution import describe, input_bytes, make_command, run_to_end
+from sandlot.sandbox.job import Job
 from sandlot.sandbox.looking import Looking
 from sandlot.sandbox.process import Process
 from sandlot.sandbox.result import ExecResult
 from sandlot.sandbox.sizes import parse_duration, parse_size
+from sandlot.wire.messages import Watch
 
 MAX_OUTPUT = 256 * 1024 * 1024
 
 
 class Programs(Looking):
-    """Base of `Sandbox`: `exec` and `spawn`."""
+    """Base of `Sandbox`: `exec`, `spawn` and jobs."""
 
     async def exec(
         self, command: str | Sequence[str | bytes], *, stdin: bytes | str | None = None,
@@ -54,17 +59,34 @@ class Programs(Looking):
         )
         return result.check(name) if check else result
 
+    @overload
+    async def spawn(
+        self, command: str | Sequence[str | bytes], *, stdin: bool = False,
+        tty: bool | tuple[int, int] = False, timeout: float | str | None = None,
+        env: Mapping[str, str] | None = None, workdir: str | None = None, user: str | None = None,
+        limits: Mapping[str, int | str] | None = None, detached: Literal[False] = False,
+    ) -> Process: ...  # fmt: skip
+
+    @overload
+    async def spawn(
+        self, command: str | Sequence[str | bytes], *, stdin: bool = False,
+        tty: bool | tuple[int, int] = False, timeout: float | str | None = None,
+        env: Mapping[str, str] | None = None, workdir: str | None = None, user: str | None = None,
+        limits: Mapping[str, int | str] | None = None, detached: Literal[True],
+    ) -> Job: ...  # fmt: skip
+
     async def spawn(
         self, command: str | Sequence[str | bytes], *, stdin: bool = False,
         tty: bool | tuple[int, int] = False, timeout: float | str | None = None,
         env: Mapping[str, str] | None = None, workdir: str | None = None, user: str | None = None,
         limits: Mapping[str, int | str] | None = None, detached: bool = False,
-    ) -> Process:  # fmt: skip
+    ) -> Process | Job:  # fmt: skip
         """Start a program and return at once; its streams have back-pressure.
 
         Args:
             stdin: whether it gets an input; a terminal always has one.
-            detached: it goes on when this program ends, as long as the sandbox runs.
+            detached: start a `Job`: it goes on when this program ends, as long as the sandbox runs,
+                and is found again by `jobs` and `job`.
             tty: give it a terminal, of (rows, columns) or 24 x 80.
             Others as in `exec`.
         """
@@ -73,4 +95,48 @@ class Programs(Looking):
             self._record, command, env=env, workdir=workdir, user=user, limits=limits, tty=size,
             stdin=stdin or size is not None, timeout=parse_duration(timeout), detached=detached,
         )  # fmt: skip
-        return Process(await (await self._session()).start(made))
+        session = await self._session()
+        if detached:
+            return await self._start_job(session, made)
+        return Process(await session.start(made))
+
+    async def _start_job(self, session: GuestSession, command: Command) -> Job:
+        number = await session.start_job(command)
+        watch = await session.watch(number, flags=Watch.STATUS)
+        watch.close()
+        return Job(self._session, watch.job)
+
+    async def jobs(self) -> list[Job]:
+        """The jobs of this run of the sandbox, running and ended ones, the oldest first.
+
+        Raises:
+            WrongState: the sandbox does not run.
+        """
+        return [Job(self._session, job) for job in await (await self._session()).jobs()]
+
+    async def main_job(self) -> Job:
+        """The command that a detached sandbox was made with, as a job.
+
+        Raises:
+            WrongState: it has none, or the sandbox does not run.
+        """
+        session = await self._session()
+        main = self._folder.run_state().main
+        found = [job for job in await session.jobs() if job.process == main]
+        if not found:
+            raise WrongState(f"sandbox {self.name!r} has no command of its own that is known")
+        return Job(self._session, found[0])
+
+    async def job(self, id: str) -> Job:
+        """A job by its id, or by the unique beginning of it.
+
+        Raises:
+            WrongState: there is none, or the sandbox does not run.
+        """
+        found = [job for job in await self.jobs() if id and job.id.startswith(id)]
+        if len(found) == 1:
+            return found[0]
+        many = "more than one job begins with" if found else "there is no job"
+        raise WrongState(
+            f"{many} {id!r} in sandbox {self.name!r}", hint=f"`sandlot jobs {self.name}` lists them"
+        )

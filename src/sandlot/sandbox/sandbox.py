@@ -81,7 +81,7 @@ class Sandbox(Programs, Life):
         disk: int | str = DEFAULT_DISK, env: Mapping[str, str] | None = None,
         workdir: str | None = None, user: str | None = None, hostname: str | None = None,
         detached: bool = False, command: Sequence[str] = (), tty: bool = False,
-        auto_remove: bool = False,
+        auto_remove: bool = False, stdin: bool = False,
     ) -> Sandbox:  # fmt: skip
         """A new sandbox that is not started yet; what the command line's `create` makes."""
         host = Host.current()
@@ -92,7 +92,7 @@ class Sandbox(Programs, Life):
             env={**config.env, **(env or {})},
             workdir=workdir if workdir is not None else config.working_dir,
             user=user if user is not None else config.user,
-            hostname=hostname, command=command, tty=tty, auto_remove=auto_remove,
+            hostname=hostname, command=command, tty=tty, stdin=stdin, auto_remove=auto_remove,
             detached=detached, data=host.paths.sandboxes,
         )  # fmt: skip
         folder, lock = await create_folder(host, record)

@@ -40,6 +40,7 @@ class SandboxRecord:
     user: str = ""
     command: list[str] = field(default_factory=list)
     tty: bool = False
+    stdin: bool = False
     auto_remove: bool = False
     detached: bool = False
     created: float = 0.0
@@ -47,7 +48,7 @@ class SandboxRecord:
 
 @dataclass(frozen=True)
 class RunState:
-    """Whether a sandbox runs, and how its main command ended when it has."""
+    """Whether a sandbox runs, and how its main command, the job `main`, ended when it has."""
 
     running: bool
     owner: int = 0
@@ -55,6 +56,7 @@ class RunState:
     started: float = 0.0
     exit_code: int | None = None
     finished: float = 0.0
+    main: int = 0
 
 
 class SandboxFolder:
@@ -113,9 +115,13 @@ class SandboxFolder:
 
     def note_exit(self, exit_code: int) -> None:
         """Remember how the main command of this run ended."""
+        self.update_run_state(exit_code=exit_code)
+
+    def update_run_state(self, **changes: Any) -> None:
+        """Change some of what is known about the current or last run."""
         state = asdict(self.run_state())
         del state["running"]
-        self.write_run_state(**{**state, "exit_code": exit_code})
+        self.write_run_state(**{**state, **changes})
 
     def write_run_state(self, **values: Any) -> None:
         """Replace what is known about the current or last run."""

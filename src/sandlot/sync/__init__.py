@@ -8,6 +8,7 @@
 One thread runs the event loop for all sandboxes of the program.
 """
 
-from sandlot.sync.facade import InputStream, OutputStream, Process, Sandbox
+from sandlot.sync.facade import Sandbox
+from sandlot.sync.processes import Attachment, InputStream, Job, OutputStream, Process
 
-__all__ = ["InputStream", "OutputStream", "Process", "Sandbox"]
+__all__ = ["Attachment", "InputStream", "Job", "OutputStream", "Process", "Sandbox"]

@@ -2,102 +2,18 @@
 
 from __future__ import annotations
 
-import signal as signals
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import Literal, overload
 
 from sandlot.engine.base import MachineStats
-from sandlot.guest import process as guest
+from sandlot.sandbox import job as jobs
 from sandlot.sandbox import process as asynchronous
 from sandlot.sandbox import sandbox as origin
 from sandlot.sandbox.result import ExecResult
 from sandlot.state.records import SandboxFolder, SandboxRecord
 from sandlot.sync.portal import run
-
-
-class OutputStream:
-    """See `sandlot.OutputStream`."""
-
-    def __init__(self, stream: guest.OutputStream) -> None:
-        self._stream = stream
-
-    def read(self, size: int = -1) -> bytes:
-        """See `sandlot.OutputStream.read`."""
-        return run(self._stream.read(size))
-
-    def read_line(self) -> bytes:
-        """See `sandlot.OutputStream.read_line`."""
-        return run(self._stream.read_line())
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Pieces as they come."""
-        while data := self.read(1 << 20):
-            yield data
-
-
-class InputStream:
-    """See `sandlot.InputStream`."""
-
-    def __init__(self, stream: guest.InputStream) -> None:
-        self._stream = stream
-
-    def write(self, data: bytes | memoryview) -> None:
-        """See `sandlot.InputStream.write`."""
-        run(self._stream.write(data))
-
-    def close(self) -> None:
-        """See `sandlot.InputStream.close`."""
-
-        async def close() -> None:
-            self._stream.close()
-
-        run(close())
-
-    def __enter__(self) -> InputStream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class Process:
-    """See `sandlot.Process`."""
-
-    def __init__(self, process: asynchronous.Process) -> None:
-        self._process = process
-        self.stdin = InputStream(process.stdin)
-        self.stdout = OutputStream(process.stdout)
-        self.stderr = OutputStream(process.stderr)
-
-    @property
-    def pid(self) -> int:
-        """See `sandlot.Process.pid`."""
-        return self._process.pid
-
-    def wait(self) -> guest.ExitStatus:
-        """See `sandlot.Process.wait`."""
-        return run(self._process.wait())
-
-    def signal(self, signal: int | str = signals.SIGTERM, *, to: str = "group") -> None:
-        """See `sandlot.Process.signal`."""
-        run(self._process.signal(signal, to=to))
-
-    def kill(self) -> None:
-        """See `sandlot.Process.kill`."""
-        run(self._process.kill())
-
-    def resize(self, rows: int, columns: int) -> None:
-        """See `sandlot.Process.resize`."""
-        run(self._process.resize(rows, columns))
-
-    def __enter__(self) -> Process:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:  # fmt: skip
-        run(self._process.__aexit__(kind, error, traceback))
+from sandlot.sync.processes import Job, Process
 
 
 class Sandbox:
@@ -127,11 +43,6 @@ class Sandbox:
     def get(cls, name: str) -> Sandbox:
         """See `sandlot.Sandbox.get`."""
         return cls(run(origin.Sandbox.get(name)))
-
-    @classmethod
-    def list(cls) -> list[origin.SandboxInfo]:
-        """See `sandlot.Sandbox.list`."""
-        return run(origin.Sandbox.list())
 
     @property
     def name(self) -> str:
@@ -201,21 +112,55 @@ class Sandbox:
             )
         )  # fmt: skip
 
+    @overload
+    def spawn(
+        self, command: str | Sequence[str | bytes], *, stdin: bool = False,
+        tty: bool | tuple[int, int] = False, timeout: float | str | None = None,
+        env: Mapping[str, str] | None = None, workdir: str | None = None, user: str | None = None,
+        limits: Mapping[str, int | str] | None = None, detached: Literal[False] = False,
+    ) -> Process: ...  # fmt: skip
+
+    @overload
+    def spawn(
+        self, command: str | Sequence[str | bytes], *, stdin: bool = False,
+        tty: bool | tuple[int, int] = False, timeout: float | str | None = None,
+        env: Mapping[str, str] | None = None, workdir: str | None = None, user: str | None = None,
+        limits: Mapping[str, int | str] | None = None, detached: Literal[True],
+    ) -> Job: ...  # fmt: skip
+
     def spawn(
         self, command: str | Sequence[str | bytes], *, stdin: bool = False,
         tty: bool | tuple[int, int] = False, timeout: float | str | None = None,
         env: Mapping[str, str] | None = None, workdir: str | None = None, user: str | None = None,
         limits: Mapping[str, int | str] | None = None, detached: bool = False,
-    ) -> Process:  # fmt: skip
+    ) -> Process | Job:  # fmt: skip
         """See `sandlot.Sandbox.spawn`."""
-        return Process(
-            run(
-                self._sandbox.spawn(
+
+        async def start() -> asynchronous.Process | jobs.Job:
+            if detached:
+                return await self._sandbox.spawn(
                     command, stdin=stdin, tty=tty, timeout=timeout, env=env, workdir=workdir,
-                    user=user, limits=limits, detached=detached,
-                )
-            )
-        )  # fmt: skip
+                    user=user, limits=limits, detached=True,
+                )  # fmt: skip
+            return await self._sandbox.spawn(
+                command, stdin=stdin, tty=tty, timeout=timeout, env=env, workdir=workdir,
+                user=user, limits=limits,
+            )  # fmt: skip
+
+        made = run(start())
+        return Job(made) if isinstance(made, jobs.Job) else Process(made)
+
+    def jobs(self) -> list[Job]:
+        """See `sandlot.Sandbox.jobs`."""
+        return [Job(job) for job in run(self._sandbox.jobs())]
+
+    def main_job(self) -> Job:
+        """See `sandlot.Sandbox.main_job`."""
+        return Job(run(self._sandbox.main_job()))
+
+    def job(self, id: str) -> Job:
+        """See `sandlot.Sandbox.job`."""
+        return Job(run(self._sandbox.job(id)))
 
     def __enter__(self) -> Sandbox:
         return self
@@ -225,3 +170,8 @@ class Sandbox:
         traceback: TracebackType | None,
     ) -> None:  # fmt: skip
         self.remove()
+
+    @classmethod
+    def list(cls) -> list[origin.SandboxInfo]:
+        """See `sandlot.Sandbox.list`."""
+        return run(origin.Sandbox.list())

@@ -39,6 +39,7 @@ class Configure(Message):
     entropy: bytes = _tag(2, b"")
     hostname: str = _tag(3, "")
     machine_id: str = _tag(4, "")
+    pids: int = _tag(5, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +78,11 @@ class Stdio(Message):
     """Attach this stream to descriptor 0, 1 or 2 of a process."""
 
     kind: ClassVar[int] = 0x04
+    ASK: ClassVar[int] = 1
+    TAKE: ClassVar[int] = 2
     process: int = _tag(1, 0)
     descriptor: int = _tag(2, 0)
+    flags: int = _tag(3, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +99,33 @@ class Shutdown(Message):
 
     kind: ClassVar[int] = 0x06
     grace_ms: int = _tag(1, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch(Message):
+    """Watch a job: its description, its output from an offset on, its end."""
+
+    kind: ClassVar[int] = 0x08
+    KEPT: ClassVar[int] = 1
+    STATUS: ClassVar[int] = 2
+    NOW: ClassVar[int] = 4
+    process: int = _tag(1, 0)
+    offset: int = _tag(2, 0)
+    flags: int = _tag(3, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jobs(Message):
+    """List the jobs."""
+
+    kind: ClassVar[int] = 0x09
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics(Message):
+    """Measure what the guest uses."""
+
+    kind: ClassVar[int] = 0x0A
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +157,20 @@ class Stop(Message):
     KILL: ClassVar[int] = 1
     grace_ms: int = _tag(1, 0)
     flags: int = _tag(2, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pause(Message):
+    """Between programs of the host: stop the processors of the sandbox that you run."""
+
+    kind: ClassVar[int] = 0x42
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume(Message):
+    """Between programs of the host: let the processors run again."""
+
+    kind: ClassVar[int] = 0x43
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,11 +214,67 @@ class Exited(Message):
     wall_us: int = _tag(7, 0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Job(Message):
+    """What a job is and how it fares. `ended` has the flags of `Exited`."""
+
+    kind: ClassVar[int] = 0x84
+    RUNNING: ClassVar[int] = 1
+    TTY: ClassVar[int] = 2
+    STDIN: ClassVar[int] = 4
+    process: int = _tag(1, 0)
+    argv: tuple[bytes, ...] = _tag(2, ())
+    pid: int = _tag(3, 0)
+    started_ns: int = _tag(4, 0)
+    flags: int = _tag(5, 0)
+    code: int = _tag(6, 0)
+    signal: int = _tag(7, 0)
+    ended: int = _tag(8, 0)
+    user_us: int = _tag(9, 0)
+    system_us: int = _tag(10, 0)
+    peak_bytes: int = _tag(11, 0)
+    wall_us: int = _tag(12, 0)
+    oldest: int = _tag(13, 0)
+    newest: int = _tag(14, 0)
+    user: str = _tag(15, "")
+    cwd: bytes = _tag(16, b"")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output(Message):
+    """On a watch stream: output of a job. A jump of `offset` is output that was dropped."""
+
+    kind: ClassVar[int] = 0x85
+    offset: int = _tag(1, 0)
+    descriptor: int = _tag(2, 0)
+    data: bytes = _tag(3, b"")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured(Message):
+    """What the guest uses: bytes, microseconds, numbers."""
+
+    kind: ClassVar[int] = 0x86
+    memory_total: int = _tag(1, 0)
+    memory_available: int = _tag(2, 0)
+    memory_used: int = _tag(3, 0)
+    cached: int = _tag(4, 0)
+    cpu_us: int = _tag(5, 0)
+    uptime_us: int = _tag(6, 0)
+    processors: int = _tag(7, 0)
+    processes: int = _tag(8, 0)
+    process_limit: int = _tag(9, 0)
+    disk_total: int = _tag(10, 0)
+    disk_free: int = _tag(11, 0)
+    oom_kills: int = _tag(12, 0)
+
+
 KINDS: dict[int, type[Message]] = {
     message.kind: message
     for message in (
         Configure, MountRoot, Exec, Stdio, Clock, Shutdown, Signal, Resize, Stop,
         Ok, Failed, Started, Exited,
+        Watch, Jobs, Metrics, Pause, Resume, Job, Output, Measured,
     )
 }  # fmt: skip
 

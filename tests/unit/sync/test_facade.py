@@ -12,6 +12,8 @@ from sandlot import sync
 PAIRS = [
     (sandlot.Sandbox, sync.Sandbox),
     (sandlot.Process, sync.Process),
+    (sandlot.Job, sync.Job),
+    (sandlot.Attachment, sync.Attachment),
     (sandlot.InputStream, sync.InputStream),
     (sandlot.OutputStream, sync.OutputStream),
 ]
@@ -29,7 +31,8 @@ def public(kind: type) -> dict[str, object]:
 
 @pytest.mark.parametrize(("origin", "facade"), PAIRS, ids=lambda k: k.__module__)
 def test_the_signatures_are_equal(origin: type, facade: type) -> None:
-    attributes = {"stdin", "stdout", "stderr"} if origin is sandlot.Process else set()
+    has_streams = origin in (sandlot.Process, sandlot.Attachment)
+    attributes = {"stdin", "stdout", "stderr"} & set(public(origin)) if has_streams else set()
     assert set(public(origin)) - attributes == set(public(facade))
     for name in public(facade):
         one, other = inspect.getattr_static(origin, name), inspect.getattr_static(facade, name)
