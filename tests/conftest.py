@@ -14,6 +14,10 @@ STATE = Path(
 # Set before anything of Sandlot is imported: no test may touch the user's own state.
 os.environ["SANDLOT_DATA"] = str(STATE)
 os.environ["SANDLOT_RUNTIME"] = str(STATE / "run")
+# Nor may one ask a registry outside of this machine.
+os.environ["SANDLOT_PULL"] = "never"
+for name in ("SANDLOT_REGISTRIES", "SANDLOT_REGISTRY_MIRRORS", "SANDLOT_REGISTRY_CA"):
+    os.environ.pop(name, None)
 
 from sandlot import Sandbox
 from sandlot.image import ImageStore, build_debian_image

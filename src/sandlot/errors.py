@@ -8,7 +8,8 @@ SandboxError                     the root; carries `hint`, the remedy in one lin
 │   ├── StateError               the state directory cannot be used
 │   └── ResourceError            not enough memory or disk
 ├── ImageError                   an image cannot be made or read
-│   └── ImageNotFound (LookupError)
+│   ├── ImageNotFound (LookupError)
+│   └── RegistryError            a registry cannot be reached, refuses, or answers wrongly
 ├── SandboxNotFound (LookupError)
 ├── NameTaken                    another sandbox has this name
 ├── WrongState                   the sandbox is stopped, running, or busy
@@ -68,6 +69,23 @@ class ImageError(SandboxError):
 
 class ImageNotFound(ImageError, LookupError):
     """No image of this name is in the store."""
+
+
+class RegistryError(ImageError):
+    """A registry cannot be reached, refuses, or answers wrongly.
+
+    `registry` is its name, `status` the HTTP status if it gave one, and `retry_after` the seconds
+    that it asks to wait, as with 429.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str = "", registry: str = "", status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(message, hint=hint)
+        self.registry = registry
+        self.status = status
+        self.retry_after = retry_after
 
 
 class SandboxNotFound(SandboxError, LookupError):

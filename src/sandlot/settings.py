@@ -24,6 +24,17 @@ class Settings:
     kernel_modules: str = ""
     """SANDLOT_KERNEL_MODULES: the folder of that kernel's modules, if it needs any."""
 
+    pull: str = ""
+    """SANDLOT_PULL: `missing`, `always` or `never`: when a registry is asked for an image."""
+    registries: str = ""
+    """SANDLOT_REGISTRIES: the file of mirrors and more, else XDG_CONFIG_HOME/sandlot/registries.toml."""
+    registry_mirrors: str = ""
+    """SANDLOT_REGISTRY_MIRRORS: `[REGISTRY=]MIRROR` words, divided by commas."""
+    insecure_registries: str = ""
+    """SANDLOT_INSECURE_REGISTRIES: hosts that may be spoken to without encryption, divided by commas."""
+    registry_ca: str = ""
+    """SANDLOT_REGISTRY_CA: a file of certificates to trust for every registry."""
+
     @classmethod
     def read(cls) -> Settings:
         """From the environment as it is now."""
@@ -39,5 +50,7 @@ class Settings:
         return cls(
             data.absolute(), Path(runtime).absolute(), get("SANDLOT_QEMU", ""),
             get("SANDLOT_ACCELERATOR", ""), get("SANDLOT_KERNEL", ""),
-            get("SANDLOT_KERNEL_MODULES", ""),
+            get("SANDLOT_KERNEL_MODULES", ""), get("SANDLOT_PULL", ""),
+            get("SANDLOT_REGISTRIES", ""), get("SANDLOT_REGISTRY_MIRRORS", ""),
+            get("SANDLOT_INSECURE_REGISTRIES", ""), get("SANDLOT_REGISTRY_CA", ""),
         )  # fmt: skip

@@ -33,6 +33,10 @@ PURE = [
             "manifest",
         )
     ),
+    *(
+        SOURCE / "image" / "registry" / f"{name}.py"
+        for name in ("credentials", "headers", "refusals", "registries", "words")
+    ),
     *(SOURCE / "guest" / f"{name}.py" for name in ("cpio", "modules")),
     *(SOURCE / "sandbox" / f"{name}.py" for name in ("sizes", "naming")),
     SOURCE / "engine" / "config.py",

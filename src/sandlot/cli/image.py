@@ -1,4 +1,4 @@
-"""`sandlot image build | ls | rm`."""
+"""`sandlot image build | pull | ls | rm`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sandlot.cli.output import Progress, ago, as_json, human_size, table
 
 @click.group(epilog="Example: sandlot image build demo --package python3")
 def image() -> None:
-    """Build, list and remove images."""
+    """Build, pull, list and remove images."""
 
 
 @image.command(
@@ -40,6 +40,46 @@ def build(name: str, packages: tuple[str, ...], suite: str | None, rebuild: bool
     finally:
         progress.close()
     click.echo(made.digest)
+
+
+@image.command(
+    epilog="Examples: sandlot image pull python:3.12; "
+    "sandlot image pull registry.example.com/team/app:1.0"
+)
+@click.argument("references", metavar="IMAGE...", nargs=-1, required=True)
+@click.option(
+    "--platform", metavar="OS/ARCH", help="Such as linux/arm64; this machine's otherwise."
+)
+@click.option(
+    "--insecure-registry", "insecure", multiple=True, metavar="HOST",
+    help="Allow this registry to be spoken to without encryption; repeat it.",
+)  # fmt: skip
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+def pull(
+    references: tuple[str, ...], platform: str | None, insecure: tuple[str, ...], quiet: bool
+) -> None:
+    """Fetch images from their registries, and print their names.
+
+    Only what is missing is transferred, and all of it is verified. Credentials are those of
+    Docker and Podman.
+    """
+    import asyncio
+
+    from sandlot.sandbox.host import Host
+
+    async def one(reference: str) -> str:
+        progress = Progress(delay=1.0)
+        try:
+            made = await Host.current().images.pull(
+                reference, platform=platform, insecure=insecure,
+                progress=None if quiet else progress,
+            )  # fmt: skip
+        finally:
+            progress.close()
+        return made.name
+
+    for reference in references:
+        click.echo(asyncio.run(one(reference)))
 
 
 @image.command(epilog="Example: sandlot image ls --json")

@@ -23,7 +23,7 @@ COMMANDS = {
     "stop": ("life", "Stop running sandboxes"),
     "rm": ("life", "Remove sandboxes"),
     "logs": ("logs", "Show what a sandbox's command said"),
-    "image": ("image", "Build, list and remove images"),
+    "image": ("image", "Build, pull, list and remove images"),
     "doctor": ("doctor", "Say what this machine can do, and what mends the rest"),
     "completion": ("completion", "Print the completion script for a shell"),
 }
@@ -33,6 +33,7 @@ INSTEAD = {
     "build": "use `sandlot image build NAME --package ...`",
     "cp": "use `sandlot exec -i NAME tar ...`",
     "help": "use `sandlot --help`",
+    "pull": "use `sandlot image pull NAME`",
     "images": "use `sandlot image ls`",
     "inspect": "use `sandlot ps -a --json`",
     "kill": "use `sandlot stop -t 0 NAME`",

@@ -75,7 +75,7 @@ def process_options(function: F) -> F:
 
 
 def machine_options(function: F) -> F:
-    """--name, --memory, --cpus, --disk, --hostname, --entrypoint, --rm: what a sandbox gets."""
+    """--name, --memory, --cpus, --disk, --hostname, --entrypoint, --pull, --rm: what a sandbox gets."""
     for option in (
         click.option("--entrypoint", metavar="PROGRAM", help="Instead of the image's entrypoint."),
         click.option("-h", "--hostname", metavar="NAME", help="Its host name; the name otherwise."),
@@ -84,6 +84,14 @@ def machine_options(function: F) -> F:
             "--cpus", default="1", show_default=True, callback=whole_cpus, help="Processors."
         ),
         click.option("-m", "--memory", default="1G", show_default=True, help="Memory."),
+        click.option(
+            "--platform", metavar="OS/ARCH", help="Of the image, when it is pulled; this machine's."
+        ),
+        click.option(
+            "--pull",
+            type=click.Choice(["missing", "always", "never"]),
+            help="When to ask a registry for the image; when it is missing.",
+        ),
         click.option("--rm", "auto_remove", is_flag=True, help="Remove it when it ends."),
         click.option("--name", help="A name, unique on this machine."),
     ):

@@ -71,12 +71,15 @@ async def _run(
     tty: bool,
     detach: bool,
     timeout: str | None,
+    pull: str | None,
+    platform: str | None,
 ) -> int:
     from sandlot.cli.output import Progress
     from sandlot.cli.terminal import attach, check_terminal, terminal_size
     from sandlot.errors import ConfigError, SandboxError
     from sandlot.sandbox.host import Host
     from sandlot.sandbox.log import OutputLog
+    from sandlot.sandbox.pulling import find_image
     from sandlot.sandbox.sandbox import Sandbox
     from sandlot.sandbox.sizes import parse_duration
 
@@ -86,13 +89,17 @@ async def _run(
         raise ConfigError("--timeout cannot be combined with -d")
     parse_duration(timeout)
     host = Host.current()
-    main = _main_command(host.images.get(image).config, entrypoint, words)
-    if not main:
-        raise ConfigError(f"image {image!r} has no command", hint="name one after the image")
     progress = Progress()
     host.tell = progress
+    try:
+        found = await find_image(host, image, pull=pull, platform=platform, progress=progress)
+    finally:
+        progress.close()
+    main = _main_command(found.config, entrypoint, words)
+    if not main:
+        raise ConfigError(f"image {image!r} has no command", hint="name one after the image")
     sandbox = await Sandbox._make(
-        name=name, image=image, memory=memory, cpus=cpus, disk=disk,
+        name=name, image=found.name, pull="never", memory=memory, cpus=cpus, disk=disk,
         env=environment(env, env_file), workdir=workdir, user=user, hostname=hostname,
         command=main, tty=tty, stdin=interactive, auto_remove=auto_remove, detached=detach,
     )  # fmt: skip
@@ -151,21 +158,35 @@ def create(image: str, command: tuple[str, ...], **options: Any) -> None:
     `sandlot start` runs it; with COMMAND it ends when the command ends, without one it stays up
     until it is stopped.
     """
+    made = asyncio.run(_create(image, command_words(command), options))
+    click.echo(made.id)
+
+
+async def _create(image: str, words: list[str], options: dict[str, Any]) -> Any:
+    from sandlot.cli.output import Progress
     from sandlot.sandbox.host import Host
+    from sandlot.sandbox.pulling import find_image
     from sandlot.sandbox.sandbox import Sandbox
 
-    words = command_words(command)
+    progress = Progress()
+    try:
+        found = await find_image(
+            Host.current(), image, pull=options["pull"], platform=options["platform"],
+            progress=progress,
+        )  # fmt: skip
+    finally:
+        progress.close()
     entrypoint = options["entrypoint"]
     main: list[str] = []
     if words or entrypoint:
-        main = _main_command(Host.current().images.get(image).config, entrypoint, words)
-    made = asyncio.run(
+        main = _main_command(found.config, entrypoint, words)
+    return await (
         Sandbox._make(
-            name=options["name"], image=image, memory=options["memory"], cpus=options["cpus"],
-            disk=options["disk"], env=environment(options["env"], options["env_file"]),
+            name=options["name"], image=found.name, pull="never",
+            memory=options["memory"], cpus=options["cpus"], disk=options["disk"],
+            env=environment(options["env"], options["env_file"]),
             workdir=options["workdir"], user=options["user"], hostname=options["hostname"],
             command=main, tty=options["tty"], stdin=options["interactive"],
             auto_remove=options["auto_remove"], detached=True,
         )
     )  # fmt: skip
-    click.echo(made.id)

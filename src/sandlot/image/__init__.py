@@ -7,6 +7,7 @@ Layout, lowest first:
     compression, tar   reading tar streams from strangers
     reference, digest, config, manifest   what images are called, and say about themselves
     faults, scratch, blobs, store   files as registries have them; the images on this machine
+    registry        images from registries
     apt_sources, bootstrap, debian   images from a distribution's packages
 """
 

@@ -46,7 +46,7 @@ from sandlot.image.tar import read_tar
 from sandlot.image.tree import Tree, split
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     Progress = Callable[[str, float | None], object]
     """Called with a stage and the fraction done; what it raises ends the work."""
@@ -199,7 +199,35 @@ class ImageStore:
                     _apply(stream, writer, tree)
             file.truncate(writer.finish(tree))
 
-        return self.add(label, config.config, write, source=source or label)
+        return self.add(label, config.config, write, source=source or label, key=manifest)
+
+    async def pull(
+        self, name: str, *, platform: str | None = None, insecure: Sequence[str] = (),
+        progress: Progress | None = None,
+    ) -> Image:  # fmt: skip
+        """Fetch an image from its registry, only what is missing of it, and store it.
+
+        Credentials are those of Docker and Podman; mirrors, certificates and more are set by the
+        environment and by `registries.toml` (docs/guides/images-from-registries.md).
+
+            image = await store.pull("registry.example.com/team/app:1.0")
+
+        Args:
+            name: as Docker reads it: `python:3.12`, `registry.example.com/team/app@sha256:…`.
+            platform: such as `linux/arm64`; the host's when None.
+            insecure: registries that may be spoken to without encryption.
+            progress: called, also from threads, with a stage and the fraction done.
+
+        Raises:
+            ImageNotFound: the registry has no such repository or tag.
+            RegistryError: it cannot be reached, refuses, or allows no more pulls for now.
+            ImageError: what it sent is damaged, or for another platform.
+            ResourceError: the disk is full.
+            ConfigError: the name, a setting or a file of credentials is malformed.
+        """
+        from sandlot.image.registry.pull import pull_image
+
+        return await pull_image(self, name, platform=platform, insecure=insecure, progress=progress)
 
     def alias(self, image: Image, name: str) -> Image:
         """Give an image another name. Raises ImageNotFound when it was removed meanwhile."""

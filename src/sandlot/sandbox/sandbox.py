@@ -15,6 +15,7 @@ from sandlot.sandbox.lifecycle import create_folder
 from sandlot.sandbox.looking import SandboxInfo
 from sandlot.sandbox.options import make_record
 from sandlot.sandbox.programs import MAX_OUTPUT, Programs
+from sandlot.sandbox.pulling import find_image
 
 DEFAULT_MEMORY = "1G"
 DEFAULT_DISK = "4G"
@@ -36,7 +37,7 @@ class Sandbox(Programs, Life):
         cls, name: str | None = None, *, image: str, memory: int | str = DEFAULT_MEMORY,
         cpus: int = 1, disk: int | str = DEFAULT_DISK, env: Mapping[str, str] | None = None,
         workdir: str | None = None, user: str | None = None, hostname: str | None = None,
-        detached: bool = False,
+        detached: bool = False, pull: str | None = None, platform: str | None = None,
     ) -> SandboxCreation:  # fmt: skip
         """Make a sandbox and start it.
 
@@ -45,7 +46,7 @@ class Sandbox(Programs, Life):
 
         Args:
             name: unique on this machine; a readable one is chosen when it is None.
-            image: the name of an image in the store.
+            image: the name of an image, in the store or in a registry.
             memory: bytes or text such as `"512M"`; pages cost the host only when touched.
             cpus: virtual processors.
             disk: the size of the writable disk, which is sparse on the host.
@@ -54,16 +55,20 @@ class Sandbox(Programs, Life):
             user: `name|uid[:group|gid]`; the image's, or root.
             hostname: the name when None.
             detached: let a process of its own keep it, so that it outlives this program.
+            pull: `"missing"` asks the registry when the image is not here, `"always"` each time,
+                `"never"` not at all; SANDLOT_PULL or `"missing"` when None.
+            platform: such as `"linux/amd64"`, for an image that is pulled; the host's when None.
 
         Raises:
-            ImageNotFound, NameTaken, ConfigError, ResourceError, StateError, EngineUnavailable,
-            KernelUnavailable, BootError
+            ImageNotFound, RegistryError, ImageError, NameTaken, ConfigError, ResourceError,
+            StateError, EngineUnavailable, KernelUnavailable, BootError
         """
 
         async def make() -> Sandbox:
             made = await cls._make(
                 name=name, image=image, memory=memory, cpus=cpus, disk=disk, env=env,
-                workdir=workdir, user=user, hostname=hostname, detached=detached,
+                workdir=workdir, user=user, hostname=hostname, detached=detached, pull=pull,
+                platform=platform,
             )  # fmt: skip
             try:
                 await made.start()
@@ -80,15 +85,16 @@ class Sandbox(Programs, Life):
         cls, *, name: str | None, image: str, memory: int | str = DEFAULT_MEMORY, cpus: int = 1,
         disk: int | str = DEFAULT_DISK, env: Mapping[str, str] | None = None,
         workdir: str | None = None, user: str | None = None, hostname: str | None = None,
-        detached: bool = False, command: Sequence[str] = (), tty: bool = False,
-        auto_remove: bool = False, stdin: bool = False,
+        detached: bool = False, pull: str | None = None, platform: str | None = None,
+        command: Sequence[str] = (), tty: bool = False, auto_remove: bool = False,
+        stdin: bool = False,
     ) -> Sandbox:  # fmt: skip
         """A new sandbox that is not started yet; what the command line's `create` makes."""
         host = Host.current()
-        found = host.images.get(image)
+        found = await find_image(host, image, pull=pull, platform=platform)
         config = found.config
         record = make_record(
-            name=name, image=image, image_digest=found.digest, memory=memory, cpus=cpus, disk=disk,
+            name=name, image=found.name, image_digest=found.digest, memory=memory, cpus=cpus, disk=disk,
             env={**config.env, **(env or {})},
             workdir=workdir if workdir is not None else config.working_dir,
             user=user if user is not None else config.user,

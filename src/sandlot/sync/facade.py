@@ -27,14 +27,14 @@ class Sandbox:
         cls, name: str | None = None, *, image: str, memory: int | str = origin.DEFAULT_MEMORY,
         cpus: int = 1, disk: int | str = origin.DEFAULT_DISK, env: Mapping[str, str] | None = None,
         workdir: str | None = None, user: str | None = None, hostname: str | None = None,
-        detached: bool = False,
+        detached: bool = False, pull: str | None = None, platform: str | None = None,
     ) -> Sandbox:  # fmt: skip
         """See `sandlot.Sandbox.create`."""
 
         async def make() -> origin.Sandbox:
             return await origin.Sandbox.create(
                 name, image=image, memory=memory, cpus=cpus, disk=disk, env=env, workdir=workdir,
-                user=user, hostname=hostname, detached=detached,
+                user=user, hostname=hostname, detached=detached, pull=pull, platform=platform,
             )  # fmt: skip
 
         return cls(run(make()))

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from sandlot.errors import ConfigError, ImageError, ImageNotFound
+from sandlot.image import ImageConfig
+from sandlot.image.reference import DEFAULT_REGISTRY
+from sandlot.sandbox.host import Host
+from sandlot.sandbox.pulling import find_image, look_up
+from tests.framework.fake_registry import FakeRegistry, layer
+
+
+@pytest.fixture
+def host(own_state: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Host:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SANDLOT_PULL")
+    return Host.current()
+
+
+def keep(host: Host, name: str) -> None:
+    host.images.add(name, ImageConfig(), lambda file: file.write(b"x" * 4096))
+
+
+async def test_what_is_here_asks_nobody(host: Host) -> None:
+    async with FakeRegistry() as fake:
+        keep(host, f"{fake.host}/app:1")
+        assert (await find_image(host, f"{fake.host}/app:1")).name == f"{fake.host}/app:1"
+        assert not fake.asked
+
+
+async def test_what_is_missing_is_pulled(host: Host) -> None:
+    async with FakeRegistry() as fake:
+        fake.add("app:1", [layer({"a": b"x"})])
+        told: list[str] = []
+        host.tell = told.append
+        made = await find_image(host, f"{fake.host}/app:1")
+        assert made.config.cmd == ("/bin/true",) and told
+        asked = len(fake.asked)
+        await find_image(host, f"{fake.host}/app:1")
+        assert len(fake.asked) == asked
+        await find_image(host, f"{fake.host}/app:1", pull="always")
+        assert len(fake.asked) > asked
+
+
+async def test_never(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with FakeRegistry() as fake:
+        with pytest.raises(ImageNotFound):
+            await find_image(host, f"{fake.host}/app:1", pull="never")
+        monkeypatch.setenv("SANDLOT_PULL", "never")
+        with pytest.raises(ImageNotFound):
+            await find_image(Host.current(), f"{fake.host}/app:1")
+        assert not fake.asked
+
+
+async def test_a_failed_pull_tells_both(host: Host) -> None:
+    async with FakeRegistry() as fake:
+        keep(host, f"{fake.host}/apple:1")
+        with pytest.raises(
+            ImageNotFound, match=r"no image `.*` here, and pulling failed: there is"
+        ):
+            await find_image(host, f"{fake.host}/appel:1")
+    with pytest.raises(ImageError, match="cannot reach") as caught:
+        async with asyncio.timeout(60):
+            await find_image(host, f"{fake.host}/appel:1")
+    assert "did you mean" in caught.value.hint
+
+
+async def test_names_that_only_this_machine_can_have(host: Host) -> None:
+    keep(host, "Demo+1")
+    assert (await find_image(host, "Demo+1")).name == "Demo+1"
+    with pytest.raises(ImageNotFound, match="no image `Demo") as caught:
+        await find_image(host, "Demo+2")
+    assert "Demo+1" in caught.value.hint
+
+
+async def test_a_wrong_word(host: Host) -> None:
+    with pytest.raises(ConfigError, match="'sometimes'"):
+        await find_image(host, "demo", pull="sometimes")
+
+
+def test_long_and_short_names(host: Host) -> None:
+    keep(host, "python:latest")
+    for name in (
+        "python",
+        "python:latest",
+        "library/python",
+        f"{DEFAULT_REGISTRY}/library/python:latest",
+    ):
+        assert look_up(host, name).name == "python:latest"
