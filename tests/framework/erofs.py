@@ -57,8 +57,9 @@ class ErofsReader:
         assert (bits, slots, nsec, incompat, devices) == (12, 0, 0, 0, 0)
         assert compat & 1
         assert checksum == _crc32c(first[1024:1028] + bytes(4) + first[1032:])
-        assert self.blocks * BLOCK <= os.fstat(self.fd).st_size
-        self.root = root
+        self.blocks = os.fstat(self.fd).st_size // BLOCK
+        self.top = root
+        self.root = self.entries(self.inode(root))[b"root"][0]
 
     def close(self) -> None:
         os.close(self.fd)
@@ -132,7 +133,7 @@ class ErofsReader:
     def walk(self) -> dict[bytes, Inode]:
         """All paths with their inodes; the root is `b""`."""
         found = {b"": self.inode(self.root)}
-        stack = [(b"", self.root, self.root)]
+        stack = [(b"", self.root, self.top)]
         while stack:
             path, nid, parent = stack.pop()
             inode = found[path]

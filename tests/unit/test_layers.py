@@ -23,6 +23,7 @@ PURE = [
         SOURCE / "image" / f"{name}.py"
         for name in (
             "erofs",
+            "mountpoints",
             "ondisk",
             "space",
             "tree",

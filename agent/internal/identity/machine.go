@@ -50,23 +50,67 @@ func AddEntropy(entropy []byte) error {
 	return nil
 }
 
-// WriteFiles puts the host name and the machine id into /etc. What the image says itself of
-// other hosts stays. Errors do not matter: a read-only /etc is the image's choice.
-func WriteFiles(hostname, machineID string) {
-	os.Mkdir("/etc", 0o755)
-	if machineID != "" {
-		writeOwn("/etc/machine-id", machineID+"\n", 0o444)
-	}
-	if hostname == "" {
-		return
-	}
-	writeOwn("/etc/hostname", hostname+"\n", 0o644)
-	hosts := readSmall("/etc/hosts")
-	if len(hosts) < maxHosts {
-		if more := missingHosts(hosts, hostname); more != "" {
-			writeOwn("/etc/hosts", hosts+more, 0o644)
+// own is where the files of this machine's identity lie; they are mounted over the image's. To
+// write into the image's would be an emulated machine's slow first write to its disk, and two
+// machines with one disk's contents must differ in them.
+const own = "/run/sandlot"
+
+// MountFiles puts the host name and the machine id into /etc of a root that was just entered.
+// What the image says itself of other hosts stays. Errors do not matter: an /etc that is no
+// directory is the image's choice.
+func MountFiles(hostname, machineID string) {
+	os.Mkdir(own, 0o755)
+	for _, f := range files(hostname, machineID) {
+		source, target := own+"/"+f.name, "/etc/"+f.name
+		writeOwn(source, f.text, f.mode)
+		if mountPoint(target) {
+			syscall.Mount(source, target, "", syscall.MS_BIND, "")
 		}
 	}
+}
+
+// WriteFiles changes what MountFiles has mounted.
+func WriteFiles(hostname, machineID string) {
+	for _, f := range files(hostname, machineID) {
+		writeOwn("/etc/"+f.name, f.text, f.mode)
+	}
+}
+
+type file struct {
+	name, text string
+	mode       uint32
+}
+
+func files(hostname, machineID string) []file {
+	var all []file
+	if machineID != "" {
+		all = append(all, file{"machine-id", machineID + "\n", 0o444})
+	}
+	if hostname == "" {
+		return all
+	}
+	all = append(all, file{"hostname", hostname + "\n", 0o644})
+	hosts := readSmall("/etc/hosts")
+	if len(hosts) < maxHosts {
+		all = append(all, file{"hosts", hosts + missingHosts(hosts, hostname), 0o644})
+	}
+	return all
+}
+
+// mountPoint says whether a regular file is at path, and makes one where there is nothing.
+func mountPoint(path string) bool {
+	var st syscall.Stat_t
+	err := syscall.Lstat(path, &st)
+	if err == syscall.ENOENT {
+		os.Mkdir("/etc", 0o755)
+		fd, err := syscall.Open(path, syscall.O_WRONLY|syscall.O_CREAT|syscall.O_EXCL|syscall.O_CLOEXEC, 0o644)
+		if err != nil {
+			return false
+		}
+		syscall.Close(fd)
+		return true
+	}
+	return err == nil && st.Mode&syscall.S_IFMT == syscall.S_IFREG
 }
 
 // missingHosts is what must be added to a hosts file for localhost and the host's own name.

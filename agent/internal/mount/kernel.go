@@ -27,6 +27,9 @@ var parts = []part{
 	{path: "/run", kind: "tmpfs", flags: syscall.MS_NOSUID | syscall.MS_NODEV, data: "mode=755", mode: 0o755},
 }
 
+// tops are the parts that carry the others with them when they are moved.
+var tops = []string{"/proc", "/sys", "/dev", "/run"}
+
 var links = [][2]string{
 	{"/proc/self/fd", "/dev/fd"},
 	{"/proc/self/fd/0", "/dev/stdin"},
@@ -34,10 +37,10 @@ var links = [][2]string{
 	{"/proc/self/fd/2", "/dev/stderr"},
 }
 
-// kernelFiles mounts them below the new root, which is still empty of processes.
-func kernelFiles() error {
+// stageKernelFiles mounts the parts below stageDir.
+func stageKernelFiles() error {
 	for _, p := range parts {
-		path := rootDir + p.path
+		path := stageDir + p.path
 		if err := mountPoint(path, p.mode); err != nil && !p.optional {
 			return err
 		}
@@ -46,7 +49,25 @@ func kernelFiles() error {
 		}
 	}
 	for _, link := range links {
-		os.Symlink(link[0], rootDir+link[1])
+		os.Symlink(link[0], stageDir+link[1])
+	}
+	return nil
+}
+
+// moveKernelFiles brings the staged parts below the new root, which is still empty of processes.
+func moveKernelFiles() error {
+	for _, p := range parts {
+		for _, top := range tops {
+			if p.path != top {
+				continue
+			}
+			if err := mountPoint(rootDir+top, p.mode); err != nil {
+				return err
+			}
+			if err := syscall.Mount(stageDir+top, rootDir+top, "", syscall.MS_MOVE, ""); err != nil {
+				return fail("move", top, err)
+			}
+		}
 	}
 	// The temporary folder is on the disk: what is in it outlives a stop, and needs no memory.
 	if path := rootDir + "/tmp"; os.Mkdir(path, 0o777) == nil {

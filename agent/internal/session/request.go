@@ -86,6 +86,8 @@ func (r *request) open(m wire.Message) {
 		v.clock(s, m)
 	case *wire.MountRoot:
 		v.background(func() { v.mountRoot(s, m) })
+	case *wire.Stage:
+		v.background(func() { v.stage(s, m) })
 	case *wire.Shutdown:
 		v.background(func() { v.shutdown(s, m) })
 	default:

@@ -69,17 +69,25 @@ func (v *Server) mountRoot(s *mux.Stream, m *wire.MountRoot) {
 		s.Send(&wire.Failed{Code: "busy", Text: "the root is mounted already"}, true)
 		return
 	}
-	root, err := mount.Mount(m.ImageDevice, m.ImageType, m.DiskDevice, m.DiskType)
+	root, err := mount.Mount(mount.Devices{Image: m.ImageDevice, Disk: m.DiskDevice, DiskType: m.DiskType})
 	v.mu.Lock()
 	v.mounting = false
 	v.root = root
 	hostname, machineID := v.hostname, v.machineID
 	v.mu.Unlock()
 	if err == nil {
-		identity.WriteFiles(hostname, machineID)
+		identity.MountFiles(hostname, machineID)
 		v.Table.SetMounted()
 	}
 	answer(s, err)
+}
+
+// stage prepares a machine that is about to be saved.
+func (v *Server) stage(s *mux.Stream, m *wire.Stage) {
+	answer(s, mount.Stage(mount.Devices{
+		Image: m.ImageDevice, ImageType: m.ImageType, Disk: m.DiskDevice, DiskType: m.DiskType,
+		Other: m.OtherDevice,
+	}))
 }
 
 // shutdown ends everything that runs, and leaves the disk as if it had been unmounted.

@@ -40,7 +40,8 @@ type (
 		Hostname, MachineID string
 		Pids                uint64
 	}
-	MountRoot struct{ ImageDevice, ImageType, DiskDevice, DiskType string }
+	MountRoot struct{ ImageDevice, DiskDevice, DiskType string }
+	Stage     struct{ ImageDevice, ImageType, DiskDevice, DiskType, OtherDevice string }
 	Exec      struct {
 		Process       uint64
 		Argv, Env     [][]byte
@@ -71,6 +72,7 @@ func (*Exec) Kind() byte      { return 0x03 }
 func (*Stdio) Kind() byte     { return 0x04 }
 func (*Clock) Kind() byte     { return 0x05 }
 func (*Shutdown) Kind() byte  { return 0x06 }
+func (*Stage) Kind() byte     { return 0x07 }
 func (*Signal) Kind() byte    { return 0x21 }
 func (*Resize) Kind() byte    { return 0x22 }
 func (*OK) Kind() byte        { return 0x80 }
@@ -88,9 +90,16 @@ func (m *Configure) visit(v visitor) {
 
 func (m *MountRoot) visit(v visitor) {
 	v.str(1, &m.ImageDevice)
+	v.str(2, &m.DiskDevice)
+	v.str(3, &m.DiskType)
+}
+
+func (m *Stage) visit(v visitor) {
+	v.str(1, &m.ImageDevice)
 	v.str(2, &m.ImageType)
 	v.str(3, &m.DiskDevice)
 	v.str(4, &m.DiskType)
+	v.str(5, &m.OtherDevice)
 }
 
 func (m *Exec) visit(v visitor) {
@@ -159,6 +168,8 @@ func newMessage(kind byte) Message {
 		return &Clock{}
 	case 0x06:
 		return &Shutdown{}
+	case 0x07:
+		return &Stage{}
 	case 0x21:
 		return &Signal{}
 	case 0x22:

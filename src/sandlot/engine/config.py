@@ -14,9 +14,12 @@ DEVICE_SIZE = 64 * GIB
 
 @dataclass(frozen=True, kw_only=True)
 class Disk:
-    """A raw disk. `size` (bytes) is what the guest may reach; the device always looks larger."""
+    """A raw disk. `size` (bytes) is what the guest may reach; the device may look larger.
 
-    path: Path
+    Without a path it reads as zeros, and what is written is lost.
+    """
+
+    path: Path | None
     readonly: bool
     size: int = DEVICE_SIZE
 

@@ -26,6 +26,7 @@ from sandlot.wire.messages import (
     MountRoot,
     Ok,
     Shutdown,
+    Stage,
     Started,
     Stdio,
     Watch,
@@ -33,6 +34,8 @@ from sandlot.wire.messages import (
 
 ANSWER_PATIENCE = 120.0  # seconds; an agent under a fork bomb is slow, a dead one is dead
 CLOCK_TOLERANCE = 0.020  # seconds
+# The guest's names of a machine's disks, in their order.
+IMAGE_DEVICE, STAGED_DISK, OTHER_DISK = "vda", "vdb", "vdc"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +126,19 @@ class GuestSession:
             )
         )  # fmt: skip
 
-    async def mount_root(self, *, image: str, disk: str) -> None:
-        """Mount the disks with these device names as the root."""
+    async def stage(self) -> None:
+        """Mount, in a machine that is about to be saved, what does not depend on the image."""
         await self.call(
-            MountRoot(image_device=image, image_type="erofs", disk_device=disk, disk_type="ext4")
-        )
+            Stage(
+                image_device=IMAGE_DEVICE, image_type="erofs", disk_device=STAGED_DISK,
+                disk_type="ext4", other_device=OTHER_DISK,
+            )
+        )  # fmt: skip
+
+    async def mount_root(self, *, fresh: bool) -> None:
+        """Make the image and a disk the root: the staged disk when it is `fresh`, or another."""
+        disk = "" if fresh else OTHER_DISK
+        await self.call(MountRoot(image_device=IMAGE_DEVICE, disk_device=disk, disk_type="ext4"))
 
     async def shutdown(self, grace: float) -> None:
         """End all processes (SIGTERM, after `grace` seconds SIGKILL) and write the disk out."""

@@ -12,6 +12,7 @@ from sandlot.image.apt_sources import Source, choose_sources
 from sandlot.image.bootstrap import VARIANT, Progress, check_packages, package_tar
 from sandlot.image.config import ImageConfig
 from sandlot.image.erofs import ErofsWriter
+from sandlot.image.mountpoints import add_mount_points
 from sandlot.image.tar import Member, read_tar
 from sandlot.image.tree import Node, Tree, split
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from sandlot.image.store import Image, ImageStore
 
-_RECIPE = 1  # counts up when an equal request gives a different image
+_RECIPE = 3  # counts up when an equal request gives a different image
 DEFAULT_COMMAND = ("/bin/bash",)
 
 # Dropped while reading, which costs nothing; dpkg's own path-exclude makes mmdebstrap three
@@ -117,7 +118,7 @@ def _write_image(tar: BinaryIO, file: BinaryIO, sources: Sequence[Source]) -> No
         tree.add(member.path, member.node)
     text = "\n".join(source.without_secrets().deb822() for source in sources).encode()
     _add_file(writer, tree, b"etc/apt/sources.list.d/host.sources", text, newest)
-    _add_file(writer, tree, b"etc/machine-id", b"", newest)
+    add_mount_points(tree, writer)
     file.truncate(writer.finish(tree))
 
 

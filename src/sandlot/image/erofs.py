@@ -4,6 +4,10 @@ File contents go to the image as they arrive, from the first block on; the direc
 only the whole tree can tell, go behind them, and the superblock last. So a tar stream becomes
 an image without being stored in between, and memory holds the tree, never contents. Equal
 input gives an equal image.
+
+The superblock and the top directory are the same in every image: the top directory has one
+entry, `root`, which is the image's own root. So a machine that was saved with one image
+mounted can be given another one without mounting it anew (docs/design/0009-mounted-before.md).
 """
 
 from __future__ import annotations
@@ -23,7 +27,9 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20  # bytes that are copied at once
 MAX_SIZE = 1 << 43  # bytes in one file: 8 TiB, half of what block addresses reach
-_ROOT_OFFSET = ondisk.SUPER_OFFSET + ondisk.SUPER_SIZE
+ROOT_NAME = b"root"  # the image's root directory is the only entry of the file system's root
+_TOP_OFFSET = ondisk.SUPER_OFFSET + ondisk.SUPER_SIZE
+_ROOT_OFFSET = _TOP_OFFSET + 3 * SLOT  # behind the top directory and its three entries
 _NLINK_OFFSET = {ondisk.COMPACT_SIZE: 6, ondisk.EXTENDED_SIZE: 44}
 
 
@@ -55,8 +61,8 @@ class _Directory:
 class ErofsWriter:
     """Builds one image in the file that `fd` is, which must be empty, seekable and writable.
 
-    `build_time` (seconds since 1970) is the superblock's; a file of this time whose owner fits
-    into 16 bits has an inode half as large. The descriptor stays the caller's.
+    A file whose time is 0 and whose owner fits into 16 bits has an inode half as large. The
+    descriptor stays the caller's.
 
         writer = ErofsWriter(fd)
         tree = Tree()
@@ -66,10 +72,8 @@ class ErofsWriter:
         length = writer.finish(tree)
     """
 
-    def __init__(self, fd: int, *, build_time: int = 0, uuid: bytes = bytes(16)) -> None:
+    def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._build_time = build_time
-        self._uuid = uuid
         self._space = Space(fd)
         self._count = 0  # of inodes, for the 32-bit number that each carries
 
@@ -110,11 +114,8 @@ class ErofsWriter:
         for node, count in links.items():
             if count > 1:
                 self._patch_links(node, count)
-        block = ondisk.superblock(
-            root_nid=_ROOT_OFFSET // SLOT, inodes=len(links) + len(directories), blocks=blocks,
-            build_time=self._build_time, uuid=self._uuid,
-        )  # fmt: skip
-        block0[ondisk.SUPER_OFFSET : _ROOT_OFFSET] = block
+        block0[ondisk.SUPER_OFFSET : _TOP_OFFSET] = ondisk.superblock(_TOP_OFFSET // SLOT)
+        block0[_TOP_OFFSET:_ROOT_OFFSET] = _top_directory()
         ondisk.seal_superblock(block0)
         write_all(self._fd, block0, 0)
         return blocks * BLOCK
@@ -157,7 +158,7 @@ class ErofsWriter:
         """Give every inode its place, and count the hard links of what is no directory."""
         directories: list[_Directory] = []
         root_nid = _ROOT_OFFSET // SLOT
-        stack = [(tree.root, root_nid)]
+        stack = [(tree.root, _TOP_OFFSET // SLOT)]
         while stack:
             node, parent = stack.pop()
             directory = _Directory(node, parent)
@@ -244,8 +245,7 @@ class ErofsWriter:
     def _head_size(self, node: Node, size: int, nlink: int = 1) -> tuple[int, bytes]:
         """The bytes in front of inline data, and the attributes that are a part of them."""
         compact = (
-            node.mtime == self._build_time
-            and node.mtime_ns == 0
+            node.mtime == node.mtime_ns == 0
             and max(node.uid, node.gid, nlink) <= 0xFFFF
             and size <= 0xFFFFFFFF
         )
@@ -276,3 +276,15 @@ class ErofsWriter:
 
     def _put(self, piece: bytes) -> int:
         return self._space.place(piece) if len(piece) <= BLOCK else self._space.place_large(piece)
+
+
+def _top_directory() -> bytes:
+    """The inode of the file system's root with its entries, in three slots."""
+    top, root, kind = _TOP_OFFSET // SLOT, _ROOT_OFFSET // SLOT, ondisk.file_type(stat.S_IFDIR)
+    entries = {b".": (top, kind), b"..": (top, kind), ROOT_NAME: (root, kind)}
+    data = ondisk.DirectoryLayout([ROOT_NAME]).pack(entries)
+    inode = ondisk.compact_inode(
+        layout=ondisk.FLAT_INLINE, xattr_count=0, mode=stat.S_IFDIR | 0o755, nlink=3,
+        size=len(data), union=0, ino=0, uid=0, gid=0,
+    )  # fmt: skip
+    return (inode + data).ljust(_ROOT_OFFSET - _TOP_OFFSET, b"\0")

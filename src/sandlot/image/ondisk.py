@@ -82,7 +82,7 @@ def compact_inode(
     *, layout: int, xattr_count: int, mode: int, nlink: int, size: int, union: int, ino: int,
     uid: int, gid: int,
 ) -> bytes:  # fmt: skip
-    """A 32-byte inode; its time is the image's build time."""
+    """A 32-byte inode; its time is 0, the superblock's."""
     return _COMPACT.pack(
         layout << 1, xattr_count, mode, nlink, size, 0, union, ino & 0xFFFFFFFF, uid, gid, 0
     )
@@ -99,16 +99,16 @@ def extended_inode(
     )  # fmt: skip
 
 
-def superblock(*, root_nid: int, inodes: int, blocks: int, build_time: int, uuid: bytes) -> bytes:
-    """The superblock and the rest of its block: `BLOCK - SUPER_OFFSET` bytes, not yet summed.
+def superblock(root_nid: int) -> bytes:
+    """The superblock, not yet summed: `SUPER_SIZE` bytes, the same for every image.
 
     `meta_blkaddr` is zero, so that a node id is the absolute position of an inode in slots and
-    inodes may stand anywhere in the image. The root's id has only 16 bits and must be low.
+    inodes may stand anywhere in the image. The root's id has only 16 bits and must be low. The
+    numbers of blocks and inodes only serve statfs(2); they are those of the largest image.
     """
     return _SUPER.pack(
-        _MAGIC, 0, _FEATURE_SB_CHECKSUM | _FEATURE_MTIME, BLOCK_BITS, 0, root_nid, inodes,
-        build_time & 0xFFFFFFFFFFFFFFFF, 0, blocks & 0xFFFFFFFF, 0, 0, uuid, bytes(16),
-        0, 0, 0, 0,
+        _MAGIC, 0, _FEATURE_SB_CHECKSUM | _FEATURE_MTIME, BLOCK_BITS, 0, root_nid, 1 << 32,
+        0, 0, 0xFFFFFFFF, 0, 0, bytes(16), bytes(16), 0, 0, 0, 0,
     )  # fmt: skip
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import tempfile
@@ -14,9 +13,9 @@ from pathlib import Path
 from sandlot.engine.config import DEVICE_SIZE, MIB
 from sandlot.errors import ConfigError, HostError, ResourceError
 from sandlot.state.lock import locked
+from sandlot.state.sparse import copy_sparse
 
 SMALLEST = 64 * MIB
-_FICLONE = 0x40049409  # linux/fs.h
 
 
 def check_size(size: int) -> int:
@@ -44,8 +43,8 @@ def mke2fs() -> str:
     return found
 
 
-async def _blank(folder: Path, size: int) -> Path:
-    """An empty file system of `size` bytes, made once."""
+async def blank_disk(folder: Path, size: int) -> Path:
+    """An empty file system of `size` bytes, made once, to be copied."""
     path = folder / f"ext4-v2-{size}.img"
     if path.exists():
         return path
@@ -78,45 +77,22 @@ async def _blank(folder: Path, size: int) -> Path:
     return path
 
 
-async def make_disk(folder: Path, size: int, target: Path) -> None:
-    """Put a new empty disk of `size` bytes at `target`.
+def copy_disk(source: Path, target: Path) -> None:
+    """Put a copy of an empty disk at `target`, whole or not at all.
 
     Raises:
         ResourceError: the host's disk is full.
     """
+    partial = target.with_name(f".{target.name}.new")
     try:
-        copy_sparse(await _blank(folder, size), target)
+        copy_sparse(source, partial)
+        partial.replace(target)
     except OSError as error:
         with contextlib.suppress(OSError):
-            target.unlink()
+            partial.unlink()
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ResourceError(
                 f"no space left on the host for the disk {target}",
                 hint="free some, or set SANDLOT_DATA to a folder on another disk",
             ) from error
         raise
-
-
-def copy_sparse(source: Path, target: Path) -> None:
-    """Copy a file and its holes; instantly where the file system can share blocks."""
-    with source.open("rb", buffering=0) as old, target.open("wb", buffering=0) as new:
-        with contextlib.suppress(OSError):
-            fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
-            return
-        size, position = os.fstat(old.fileno()).st_size, 0
-        new.truncate(size)
-        while position < size:
-            try:
-                start = os.lseek(old.fileno(), position, os.SEEK_DATA)
-            except OSError:
-                break
-            end = os.lseek(old.fileno(), start, os.SEEK_HOLE)
-            os.lseek(old.fileno(), start, os.SEEK_SET)
-            os.lseek(new.fileno(), start, os.SEEK_SET)
-            left = end - start
-            while left:
-                copied = os.sendfile(new.fileno(), old.fileno(), None, left)
-                if not copied:
-                    break
-                left -= copied
-            position = end

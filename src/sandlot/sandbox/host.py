@@ -8,12 +8,15 @@ from sandlot.engine.qemu.engine import QemuEngine, host_machine
 from sandlot.errors import BootError
 from sandlot.guest.kernel import Kernel, find_kernel
 from sandlot.image import ImageStore
+from sandlot.sandbox.disk import blank_disk
+from sandlot.sandbox.sizes import parse_size
 from sandlot.settings import Settings
 from sandlot.snapshot.template import Template, TemplateStore
 from sandlot.state.paths import StatePaths
 from sandlot.state.records import SandboxFolders
 
 Tell = Callable[[str], None]
+DEFAULT_DISK = "4G"
 
 
 class Host:
@@ -68,6 +71,7 @@ class Host:
         if self._templates is None:
             self._templates = TemplateStore(
                 self.paths.templates, self.paths.kernels, host_machine(),
+                lambda: blank_disk(self.paths.disks, parse_size(DEFAULT_DISK, "disk")),
                 tell=lambda text: self.tell(text),
             )  # fmt: skip
         return self._templates

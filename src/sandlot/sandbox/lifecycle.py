@@ -8,23 +8,23 @@ from pathlib import Path
 
 from sandlot.errors import ImageError, SandboxError, SandboxNotFound, WrongState
 from sandlot.image import Image
-from sandlot.sandbox.disk import copy_sparse, make_disk
 from sandlot.sandbox.door import Door, door_path
 from sandlot.sandbox.host import Host
 from sandlot.sandbox.owned import OwnedMachine
 from sandlot.state.lock import FileLock
 from sandlot.state.records import SandboxFolder, SandboxRecord
+from sandlot.state.sparse import copy_sparse
 
 
 async def create_folder(host: Host, record: SandboxRecord) -> tuple[SandboxFolder, FileLock]:
-    """A new stopped sandbox with an empty disk; the caller holds its lock.
+    """A new stopped sandbox, which gets its disk when it is first started; the caller holds its
+    lock.
 
     Raises:
         NameTaken, ResourceError, StateError
     """
     with host.sandboxes.creating(record) as (folder, lock):
         keep_image(host.images.get(record.image), record.image_digest, folder.image)
-        await make_disk(host.paths.disks, record.disk, folder.disk)
     return folder, lock
 
 

@@ -19,6 +19,7 @@ from sandlot.errors import (
 )
 from sandlot.guest.channel import Channel
 from sandlot.guest.session import GuestSession
+from sandlot.sandbox.disk import blank_disk, copy_disk
 from sandlot.state.lock import FileLock
 from sandlot.state.records import SandboxFolder, SandboxRecord
 
@@ -57,12 +58,20 @@ class OwnedMachine:
             ImageError: the guest cannot mount the image.
         """
         engine, template = await host.template(record.memory, record.cpus)
+        new = not folder.disk.exists()
         for last in (False, True):
-            config = template.config(folder.image, folder.disk, record.disk)
+            # A disk of another size than the template's cannot be a copy of it.
+            fresh = new and record.disk == template.disk_size
+            if new:
+                empty = template.disk
+                if not fresh:
+                    empty = await blank_disk(host.paths.disks, record.disk)
+                await asyncio.to_thread(copy_disk, empty, folder.disk)
+            config = template.config(folder.image, folder.disk, record.disk, fresh=fresh)
             machine = await engine.restore(config, template.state)
             owned = cls(folder, record, lock, machine)
             try:
-                await owned._connect(template.token)
+                await owned._connect(template.token, fresh)
                 return owned
             except (SandboxDied, GuestProtocolError) as error:
                 tail = machine.console_tail()
@@ -79,7 +88,7 @@ class OwnedMachine:
                 raise
         raise AssertionError("unreachable")
 
-    async def _connect(self, token: bytes) -> None:
+    async def _connect(self, token: bytes, fresh: bool) -> None:
         channel, self.token = await Channel.resynced(
             self.machine.channel, self.machine.window, token,
             patience=RESTORE_PATIENCE, died=self._death, broken=self._broken,
@@ -89,7 +98,7 @@ class OwnedMachine:
             hostname=self.record.hostname, machine_id=self.record.machine_id
         )
         try:
-            await self.session.mount_root(image="vda", disk="vdb")
+            await self.session.mount_root(fresh=fresh)
         except (SandboxDied, GuestProtocolError):
             raise
         except SandboxError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sandlot.errors import SandboxError
 from sandlot.sandbox.door import sweep_doors
-from sandlot.sandbox.host import Host
+from sandlot.sandbox.host import DEFAULT_DISK, Host
 from sandlot.sandbox.life import STOP_GRACE, Life
 from sandlot.sandbox.lifecycle import create_folder
 from sandlot.sandbox.looking import SandboxInfo
@@ -18,7 +18,6 @@ from sandlot.sandbox.programs import MAX_OUTPUT, Programs
 from sandlot.sandbox.pulling import find_image
 
 DEFAULT_MEMORY = "1G"
-DEFAULT_DISK = "4G"
 
 
 class Sandbox(Programs, Life):

@@ -1,7 +1,9 @@
-"""Templates: a machine saved just after its agent came up, before any root was mounted.
+"""Templates: a machine saved just after its agent came up, before it had an image.
 
 One template serves every image: it depends on the kernel, the agent, the memory, the processors
 and the engine only. `TemplateStore.get` finds it, or boots it once for all programs that wait.
+Whatever can be mounted without the image is mounted in it, an empty writable disk too
+(docs/design/0009-mounted-before.md): a sandbox that is new starts with a copy of that disk.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,38 +29,55 @@ from sandlot.guest.channel import Channel
 from sandlot.guest.initramfs import build_initramfs
 from sandlot.guest.kernel import Kernel
 from sandlot.guest.session import Command, GuestSession
+from sandlot.image.erofs import ErofsWriter
+from sandlot.image.tree import Tree
 from sandlot.state.lock import FileLock, locked
+from sandlot.state.sparse import copy_sparse
 from sandlot.wire.frames import FIRST_TOKEN
 
-FORMAT = 3
+FORMAT = 4
 BOOT_PATIENCE = 60.0  # seconds until the watchdog ends a boot
 BOOT_TRIES = 2
 KEEP_UNUSED = 14 * 24 * 3600.0  # seconds after which a template nobody used is removed
 Tell = Callable[[str], None]
+BlankDisk = Callable[[], Awaitable[Path]]  # makes, once, an empty file system for the templates
 
 
 @dataclass(frozen=True)
 class Template:
-    """A saved machine. `token` begins a session with it."""
+    """A saved machine. `token` begins a session with it; `disk_size` (bytes) is its disk's."""
 
     folder: Path
     memory: int
     cpus: int
     token: bytes
+    disk_size: int
 
     @property
     def state(self) -> Path:
         """The device state."""
         return self.folder / "state"
 
-    def config(self, image: Path, disk: Path, disk_size: int) -> MachineConfig:
-        """The machine that a restore makes: this memory, an image and a writable disk (bytes)."""
+    @property
+    def disk(self) -> Path:
+        """The empty disk as it was when the machine was saved: with its file system mounted."""
+        return self.folder / "disk"
+
+    def config(self, image: Path, disk: Path, disk_size: int, *, fresh: bool) -> MachineConfig:
+        """The machine that a restore makes: this memory, an image and a writable disk (bytes).
+
+        A `fresh` disk is a copy of the template's, and the machine goes on with it. Any other is
+        a disk more; the machine does not touch the mounted one then.
+        """
+        if fresh:
+            staged = Disk(path=disk, readonly=False, size=self.disk_size)
+            other = Disk(path=None, readonly=False)
+        else:
+            staged = Disk(path=self.disk, readonly=True, size=self.disk_size)
+            other = Disk(path=disk, readonly=False, size=disk_size)
         return MachineConfig(
             memory=self.memory, cpus=self.cpus, ram=self.folder / "ram",
-            disks=(
-                Disk(path=image, readonly=True),
-                Disk(path=disk, readonly=False, size=disk_size),
-            ),
+            disks=(Disk(path=image, readonly=True), staged, other),
         )  # fmt: skip
 
 
@@ -78,11 +97,17 @@ def _arguments(accelerator: str) -> list[str]:
         "quiet", "loglevel=4", "panic=-1", "reboot=t",
         "random.trust_cpu=on", "cryptomgr.notests", "8250.nr_uarts=1", "i8042.noaux",
         "i8042.nokbd", "no_timer_check", "audit=0", "nowatchdog",
+        # Without those that ask at every file and program for a policy which nobody loads.
+        "lsm=landlock,lockdown,yama,bpf",
+        # The kernel hands it to process 1: the agent's runtime sends itself no signals.
+        "GODEBUG=asyncpreemptoff=1",
+        "psi=0",
     ]  # fmt: skip
     if accelerator == "tcg":
         # An emulated processor does not speculate; and QEMU translates code again for every address
         # it is mapped at: with randomised addresses a fork and exec costs 17 ms instead of 3.
-        words += ["mitigations=off", "norandmaps"]
+        # Nothing watches an emulated clock; and huge pages only make small programs large.
+        words += ["mitigations=off", "norandmaps", "tsc=reliable", "transparent_hugepage=madvise"]
     return words
 
 
@@ -90,11 +115,13 @@ class TemplateStore:
     """The templates of one state directory."""
 
     def __init__(
-        self, folder: Path, kernels: Path, machine: str, *, tell: Tell = lambda _: None
-    ) -> None:
+        self, folder: Path, kernels: Path, machine: str, blank_disk: BlankDisk, *,
+        tell: Tell = lambda _: None,
+    ) -> None:  # fmt: skip
         self._folder = folder
         self._kernels = kernels
         self._machine = machine
+        self._blank_disk = blank_disk
         self._tell = tell
         self._known: dict[str, tuple[Template, tuple[int, ...]]] = {}
 
@@ -147,12 +174,14 @@ class TemplateStore:
             if manifest["marks"] != list(marks) or manifest["state"] != _digest(folder / "state"):
                 return None
             if manifest["boot"] != boot_identity():
-                if manifest["ram"] != _digest_sparse(folder / "ram"):
-                    return None
+                for name in ("ram", "disk"):
+                    if manifest[name] != _digest_sparse(folder / name):
+                        return None
                 manifest["boot"] = boot_identity()
                 _write_json(folder / "manifest.json", manifest)
             os.utime(folder)  # the time of the last use, for `_forget_unused`
-            template = Template(folder, memory, cpus, bytes.fromhex(manifest["token"]))
+            size = (folder / "disk").stat().st_size
+            template = Template(folder, memory, cpus, bytes.fromhex(manifest["token"]), size)
         except (OSError, ValueError, KeyError, TypeError):
             return None
         self._known[key] = (template, marks)
@@ -179,17 +208,20 @@ class TemplateStore:
         try:
             initrd = folder / "initrd"
             initrd.write_bytes(await asyncio.to_thread(build_initramfs, kernel, agent))
-            for name, size in (("ram", memory), ("blank", DEVICE_SIZE)):
-                with (folder / name).open("wb") as file:
-                    file.truncate(size)
-            blank = folder / "blank"
+            with (folder / "ram").open("wb") as ram:
+                ram.truncate(memory)
+            image = _blank_image(folder / "image")
+            blank = await self._blank_disk()
+            disk = Disk(path=folder / "disk", readonly=False, size=blank.stat().st_size)
             config = MachineConfig(
                 memory=memory, cpus=cpus, ram=folder / "ram", kernel=kernel.image, initrd=initrd,
-                disks=(Disk(path=blank, readonly=True), Disk(path=blank, readonly=False)),
+                disks=(
+                    Disk(path=image, readonly=True), disk, Disk(path=None, readonly=False),
+                ),
             )  # fmt: skip
-            token = await self._boot(engine, config, folder / "state")
+            token = await self._boot(engine, config, folder / "state", blank)
             initrd.unlink()
-            blank.unlink()
+            image.unlink()
             await asyncio.to_thread(_seal, folder, token)
             target = self._folder / key
             shutil.rmtree(target, ignore_errors=True)
@@ -198,11 +230,12 @@ class TemplateStore:
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
-    async def _boot(self, engine: Engine, config: MachineConfig, state: Path) -> bytes:
+    async def _boot(self, engine: Engine, config: MachineConfig, state: Path, blank: Path) -> bytes:
         """Boot, wait for the agent, save; a watchdog ends a boot that hangs and tries once more."""
         cmdline = kernel_arguments(engine, config)
         config = dataclasses.replace(config, cmdline=cmdline)
         for left in reversed(range(BOOT_TRIES)):
+            copy_sparse(blank, state.with_name("disk"))
             machine = await engine.boot(config, state)
             try:
                 return await _save_when_up(machine)
@@ -234,6 +267,7 @@ async def _save_when_up(machine: Machine) -> bytes:
     try:
         # Warm: what the agent does for the first command is then in every child's memory.
         session = GuestSession(channel)
+        await session.stage()
         for _ in range(3):
             try:
                 process = await session.start(Command(argv=[b"/init"]))
@@ -252,9 +286,17 @@ async def _save_when_up(machine: Machine) -> bytes:
     return token
 
 
+def _blank_image(path: Path) -> Path:
+    """An image with nothing in it; its top directory is that of every image."""
+    with path.open("x+b") as file:
+        ErofsWriter(file.fileno()).finish(Tree())
+        file.truncate(DEVICE_SIZE)
+    return path
+
+
 def _seal(folder: Path, token: bytes) -> None:
     """Write down what the template is, after its bytes are on the disk."""
-    for name in ("ram", "state"):
+    for name in ("ram", "state", "disk"):
         with (folder / name).open("rb") as file:
             os.fsync(file.fileno())
     _write_json(
@@ -263,6 +305,7 @@ def _seal(folder: Path, token: bytes) -> None:
             "marks": list(_marks(folder)),
             "state": _digest(folder / "state"),
             "ram": _digest_sparse(folder / "ram"),
+            "disk": _digest_sparse(folder / "disk"),
             "boot": boot_identity(),
             "token": token.hex(),
         },
@@ -271,8 +314,8 @@ def _seal(folder: Path, token: bytes) -> None:
 
 def _marks(folder: Path) -> tuple[int, ...]:
     """What changes when somebody writes to the files: cheap enough to look at every time."""
-    ram, state = (folder / "ram").stat(), (folder / "state").stat()
-    return (ram.st_size, ram.st_mtime_ns, state.st_size, state.st_mtime_ns)
+    files = [(folder / name).stat() for name in ("ram", "state", "disk")]
+    return tuple(value for file in files for value in (file.st_size, file.st_mtime_ns))
 
 
 def _write_json(path: Path, data: object) -> None:

@@ -44,13 +44,12 @@ class Configure(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class MountRoot(Message):
-    """Mount the image and the writable disk, and make them the root."""
+    """Make the image and a writable disk the root; without a device, the disk that was staged."""
 
     kind: ClassVar[int] = 0x02
     image_device: str = _tag(1, "")
-    image_type: str = _tag(2, "")
-    disk_device: str = _tag(3, "")
-    disk_type: str = _tag(4, "")
+    disk_device: str = _tag(2, "")
+    disk_type: str = _tag(3, "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +125,18 @@ class Metrics(Message):
     """Measure what the guest uses."""
 
     kind: ClassVar[int] = 0x0A
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(Message):
+    """Before a machine is saved: mount what does not depend on the image."""
+
+    kind: ClassVar[int] = 0x07
+    image_device: str = _tag(1, "")
+    image_type: str = _tag(2, "")
+    disk_device: str = _tag(3, "")
+    disk_type: str = _tag(4, "")
+    other_device: str = _tag(5, "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,7 +283,7 @@ class Measured(Message):
 KINDS: dict[int, type[Message]] = {
     message.kind: message
     for message in (
-        Configure, MountRoot, Exec, Stdio, Clock, Shutdown, Signal, Resize, Stop,
+        Configure, MountRoot, Exec, Stdio, Clock, Shutdown, Stage, Signal, Resize, Stop,
         Ok, Failed, Started, Exited,
         Watch, Jobs, Metrics, Pause, Resume, Job, Output, Measured,
     )

@@ -60,21 +60,23 @@ def answering(message: Message) -> Handler:
 async def test_a_restored_guest_is_made_a_machine_of_its_own() -> None:
     async with talk() as (session, agent):
         await session.configure(hostname="box", machine_id="ab" * 16)
-        await session.mount_root(image="vda", disk="vdb")
+        await session.mount_root(fresh=True)
+        await session.mount_root(fresh=False)
         await session.shutdown(1.5)
-        configure, mount, shutdown = agent.messages
+        configure, mount, other, shutdown = agent.messages
         assert isinstance(configure, Configure)
         assert configure.hostname == "box"
         assert len(configure.entropy) == 64
-        assert isinstance(mount, MountRoot)
-        assert (mount.image_device, mount.image_type) == ("vda", "erofs")
+        assert mount == MountRoot(image_device="vda", disk_device="", disk_type="ext4")
+        assert isinstance(other, MountRoot)
+        assert other.disk_device == "vdc"
         assert shutdown == Shutdown(grace_ms=1500)
 
 
 async def test_a_failed_call_carries_the_reason() -> None:
     async with talk(answering(Failed(code="failed", text="no such device"))) as (session, _):
         with pytest.raises(SandboxError, match="MountRoot failed in the guest: no such device"):
-            await session.mount_root(image="vda", disk="vdb")
+            await session.mount_root(fresh=True)
         assert session.channel.error is None
 
 

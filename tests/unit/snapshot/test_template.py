@@ -26,10 +26,19 @@ def test_the_digest_of_a_sparse_file_sees_data_and_place(tmp_path: Path) -> None
     assert len({base, moved, other}) == 3
 
 
+async def no_disk() -> Path:
+    raise AssertionError("no template is made here")
+
+
+def store(folder: Path) -> template.TemplateStore:
+    return template.TemplateStore(folder, folder, "x86_64", no_disk)
+
+
 def sealed(store: Path, key: str) -> Path:
     folder = store / key
     folder.mkdir()
     sparse(folder / "ram", 1 << 20, (4096, b"memory"))
+    sparse(folder / "disk", 1 << 20, (4096, b"disk"))
     (folder / "state").write_bytes(b"state")
     template._seal(folder, b"t" * 16)
     return folder
@@ -37,21 +46,39 @@ def sealed(store: Path, key: str) -> Path:
 
 def test_a_whole_template_is_trusted_and_a_damaged_one_not(tmp_path: Path) -> None:
     folder = sealed(tmp_path, "key")
-    found = template.TemplateStore(tmp_path, tmp_path, "x86_64")._usable("key", 1 << 20, 1)
+    found = store(tmp_path)._usable("key", 1 << 20, 1)
     assert found is not None
+    assert found.disk_size == 1 << 20
     assert found.token == b"t" * 16
-    for damage in ("ram", "state"):
+    for damage in ("ram", "state", "disk"):
+        whole = (folder / damage).read_bytes()
+        times = (folder / damage).stat()
         os.truncate(folder / damage, 3)
-        fresh = template.TemplateStore(tmp_path, tmp_path, "x86_64")
-        assert fresh._usable("key", 1 << 20, 1) is None
+        assert store(tmp_path)._usable("key", 1 << 20, 1) is None
+        (folder / damage).write_bytes(whole)
+        os.utime(folder / damage, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert store(tmp_path)._usable("key", 1 << 20, 1) is not None
     (folder / "manifest.json").write_text("{}")
-    assert template.TemplateStore(tmp_path, tmp_path, "x86_64")._usable("key", 1, 1) is None
+    assert store(tmp_path)._usable("key", 1, 1) is None
+
+
+def test_a_disk_that_is_not_fresh_leaves_the_templates_alone(tmp_path: Path) -> None:
+    sealed(tmp_path, "key")
+    found = store(tmp_path)._usable("key", 1 << 20, 1)
+    assert found is not None
+    image, disk = tmp_path / "image", tmp_path / "mine"
+    _, staged, other = found.config(image, disk, 7 << 20, fresh=True).disks
+    assert (staged.path, staged.readonly, staged.size) == (disk, False, 1 << 20)
+    assert other.path is None
+    _, staged, other = found.config(image, disk, 7 << 20, fresh=False).disks
+    assert (staged.path, staged.readonly) == (found.disk, True)
+    assert (other.path, other.readonly, other.size) == (disk, False, 7 << 20)
 
 
 def test_unused_templates_are_forgotten(tmp_path: Path) -> None:
     old, fresh = sealed(tmp_path, "old"), sealed(tmp_path, "fresh")
     then = old.stat().st_mtime - template.KEEP_UNUSED - 60
     os.utime(old, (then, then))
-    template.TemplateStore(tmp_path, tmp_path, "x86_64")._forget_unused()
+    store(tmp_path)._forget_unused()
     assert fresh.exists()
     assert not old.exists()

@@ -104,12 +104,16 @@ def build_argv(
     ]  # fmt: skip
     for index, disk in enumerate(config.disks):
         mode = "read-only=on" if disk.readonly else "read-only=off,discard=unmap"
-        file = f"driver=file,node-name=f{index},filename={_quoted(disk.path)},locking=off"
-        argv += [
-            "-blockdev", f"{file},{mode}",
-            "-blockdev", f"driver=raw,node-name=d{index},file=f{index},size={disk.size},{mode}",
-            "-device", f"virtio-blk-pci,drive=d{index},id=disk{index}",
-        ]  # fmt: skip
+        if disk.path is None:
+            nothing = f"driver=null-co,node-name=d{index},size={disk.size},read-zeroes=on,{mode}"
+            argv += ["-blockdev", nothing]
+        else:
+            file = f"driver=file,node-name=f{index},filename={_quoted(disk.path)},locking=off"
+            argv += [
+                "-blockdev", f"{file},{mode}",
+                "-blockdev", f"driver=raw,node-name=d{index},file=f{index},size={disk.size},{mode}",
+            ]  # fmt: skip
+        argv += ["-device", f"virtio-blk-pci,drive=d{index},id=disk{index}"]
     # The first: a state saved on one command line is else refused on another that differs in names.
     # The second: a state saved while paused comes up running.
     argv += ["-global", "migration.send-configuration=off"]

@@ -77,8 +77,9 @@ class QemuMachine(Machine):
             if restore:
                 ours[3].sendall(restore_script(files[0]))
             reads = [p for p in (config.kernel, config.initrd) if p is not None]
-            reads += [d.path for d in config.disks if d.readonly]
-            writes = [config.ram, *(d.path for d in config.disks if not d.readonly)]
+            reads += [d.path for d in config.disks if d.path is not None and d.readonly]
+            writes = [config.ram]
+            writes += [d.path for d in config.disks if d.path is not None and not d.readonly]
             passed = [*(s.fileno() for s in theirs), *files]
             process = await MonitorProcess.start(argv, passed, reads, writes)
         except BaseException:
