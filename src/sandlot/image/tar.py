@@ -284,7 +284,7 @@ def _pax(data: bytes) -> _Pairs:
         space = data.find(b" ", at, at + 21)
         length = data[at:space] if space > 0 else b""
         end = at + int(length) if length.isdigit() else 0
-        if not space < end <= len(data) or data[end - 1] != 0x0A:
+        if not at < space < end <= len(data) or data[end - 1] != 0x0A:
             raise ImageError("a PAX header is damaged")
         key, separator, value = data[space + 1 : end - 1].partition(b"=")
         if not separator or not key:

@@ -236,6 +236,17 @@ def test_links_never_lead_outside(tmp_path: Path) -> None:
     reader.close()
 
 
+@pytest.mark.parametrize(
+    "body", [b"no space at all\n", b" 5\n", b"0 a=b\n", b"6 a=b\n7\n", b"3 a\n"]
+)
+def test_a_damaged_pax_record_ends_the_reading(body: bytes) -> None:
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = tarfile.XHDTYPE, len(body)
+    stream = header.tobuf(tarfile.USTAR_FORMAT) + body.ljust(512, b"\0") + tar_of((info("a"), b""))
+    with pytest.raises(ImageError, match="PAX header is damaged"):
+        list(read_tar(io.BytesIO(stream)))
+
+
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_damage_is_always_an_image_error(data: st.DataObject) -> None:
