@@ -50,6 +50,7 @@ MESSAGES: list[messages.Message] = [
     messages.Started(pid=42),
     messages.Exited(code=3, signal=0, user_us=10, system_us=20, peak_bytes=4096, flags=1, wall_us=99),
     messages.Configure(time_ns=1, pids=512),
+    messages.Shutdown(grace_ms=5, signal=3, process=9),
     messages.Stdio(process=1, descriptor=0, flags=messages.Stdio.ASK),
     messages.Watch(process=9, offset=1 << 20, flags=messages.Watch.KEPT),
     messages.Jobs(),

@@ -60,11 +60,13 @@ if TYPE_CHECKING:
     from sandlot.sandbox.process import Process
     from sandlot.sandbox.result import ExecResult
     from sandlot.sandbox.sandbox import Sandbox
+    from sandlot.state.events import Event
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "Attachment": "sandlot.sandbox.job",
+    "Event": "sandlot.state.events",
     "ExecResult": "sandlot.sandbox.result",
     "ExitStatus": "sandlot.guest.process",
     "Image": "sandlot.image",
@@ -86,6 +88,7 @@ __all__ = [
     "CommandNotFound",
     "ConfigError",
     "EngineUnavailable",
+    "Event",
     "ExecError",
     "ExecResult",
     "ExecTimeout",

@@ -140,6 +140,85 @@ def test_the_life_of_a_sandbox() -> None:
     assert sandlot("rm", "-f", name).returncode == 0
 
 
+def test_more_of_a_life() -> None:
+    name = f"more-{os.getpid()}"
+    try:
+        r = sandlot(
+            "run", "-d", "--name", name, "-l", "team=red", "--pids-limit", "200", "test",
+            "sh", "-c", "trap 'echo hup' HUP; echo up; while :; do sleep 0.1; done",
+        )  # fmt: skip
+        assert r.returncode == 0, r.stderr
+        number = r.stdout.strip()
+        assert sandlot("ps", "-q", "--filter", "label=team=red").stdout.strip() == number
+        assert sandlot("ps", "-q", "--filter", "label=team=blue").stdout == b""
+        line = sandlot(
+            "ps", "--filter", f"name={name}", "--format", "{{.Names}}\t{{.State}}"
+        ).stdout
+        assert line == f"{name}\trunning\n".encode()
+        (seen,) = json.loads(sandlot("inspect", name).stdout)
+        assert seen["limits"]["pids"] == 200 and seen["status"] == "running"
+        assert sandlot("pause", name).stdout == f"{name}\n".encode()
+        refused = sandlot("exec", name, "true")
+        assert refused.returncode == 125 and b"unpause" in refused.stderr
+        assert sandlot("unpause", name).returncode == 0
+        assert sandlot("kill", "-s", "HUP", name).returncode == 0
+        until(lambda: b"hup" in sandlot("logs", name).stdout, "the signal did not arrive")
+        assert sandlot("restart", "-t", "0", name).returncode == 0
+        waiting = subprocess.Popen([*SANDLOT, "wait", name], stdout=subprocess.PIPE)
+        assert sandlot("kill", name).returncode == 0
+        assert waiting.communicate(timeout=60)[0] == b"137\n"
+        assert sandlot("rename", name, f"{name}-2").returncode == 0
+        said = sandlot(
+            "events", "--no-follow", "--json", "--filter", f"id={number.decode()}"
+        ).stdout
+        kinds = [json.loads(line)["kind"] for line in said.splitlines()]
+        assert kinds[0] == "created" and kinds[-1] == "renamed"
+        assert {"started", "paused", "resumed", "exited", "stopped"} <= set(kinds)
+    finally:
+        for each in (name, f"{name}-2"):
+            sandlot("rm", "-f", each)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", "-d", "--restart", "sometimes", "test", "true"], b"not a restart policy"),
+        (["run", "--restart", "always", "test", "true"], b"needs a detached sandbox"),
+        (["run", "--idle-action", "hibernate", "test", "true"], b"comes with snapshots"),
+        (["run", "--idle-timeout", "soon", "test", "true"], b"idle_timeout 'soon'"),
+        (["run", "--stop-signal", "SIGNONE", "test", "true"], b"SIGNONE"),
+        (["run", "--pids-limit", "3", "test", "true"], b"too few"),
+        (["ps", "--filter", "color=red"], b"filter"),
+        (["ps", "--format", "{{.Nothing}}"], b"Nothing"),
+        (["events", "--no-follow", "--since", "soon"], b"not a time"),
+        (["inspect", "no-such"], b"no sandbox is named"),
+        (["attach", "no-such"], b"no sandbox is named"),
+    ],
+)
+def test_wrong_words(words: list[str], says: bytes) -> None:
+    name = f"wrong-{os.getpid()}"
+    if words[0] == "run":
+        words = [words[0], "--name", name, *words[1:]]
+    r = sandlot(*words)
+    # A template's field is only looked at when there is something to show.
+    assert r.returncode == 125 or (b"Nothing" in says and not sandlot("ps", "-q").stdout), r
+    assert says in r.stderr or r.returncode == 0
+    assert len(r.stderr.splitlines()) <= 2
+    assert name.encode() not in sandlot("ps", "-a").stdout
+
+
+def test_an_unreadable_record_is_told() -> None:
+    name = f"unreadable-{os.getpid()}"
+    assert sandlot("create", "--name", name, "test").returncode == 0
+    (Path(os.environ["SANDLOT_DATA"]) / "sandboxes" / name / "sandbox.json").write_text("{")
+    listed = sandlot("ps", "-a")
+    assert listed.returncode == 0 and f"rm -f {name}".encode() in listed.stderr
+    assert name.encode() not in listed.stdout
+    assert f"rm -f {name}".encode() in sandlot("start", name).stderr
+    assert sandlot("rm", "-f", name).returncode == 0
+    assert name.encode() not in sandlot("ps", "-a").stderr
+
+
 def test_run_detached_with_logs() -> None:
     name = f"detached-{os.getpid()}"
     try:

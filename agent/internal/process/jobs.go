@@ -2,7 +2,10 @@ package process
 
 import (
 	"bytes"
+	"os"
 	"slices"
+	"strconv"
+	"syscall"
 	"time"
 
 	"sandlot/agent/internal/mux"
@@ -94,6 +97,50 @@ func (p *Process) describe() *wire.Job {
 	job.UserUs, job.SystemUs = j.exited.UserUs, j.exited.SystemUs
 	job.PeakBytes, job.WallUs = j.exited.PeakBytes, j.exited.WallUs
 	return job
+}
+
+// EndWith sends signal to a job, and SIGTERM to everything else; false if there is no such job.
+func (t *Table) EndWith(job, signal uint64) bool {
+	t.mu.Lock()
+	p := t.numbers[job]
+	there := p != nil && !p.gone && signal > 0 && signal <= 64
+	t.mu.Unlock()
+	if !there {
+		return false
+	}
+	p.mu.Lock()
+	group := p.group
+	p.mu.Unlock()
+	if group == nil {
+		return false
+	}
+	own := group.Processes()
+	entries, _ := os.ReadDir("/proc")
+	for _, entry := range entries {
+		if pid, err := strconv.Atoi(entry.Name()); err == nil && pid > 1 && !slices.Contains(own, pid) {
+			syscall.Kill(pid, syscall.SIGTERM)
+		}
+	}
+	p.signal(&wire.Signal{Number: signal, Scope: wire.ScopeProcess})
+	return true
+}
+
+// Settle waits until the ends of all jobs are on their way.
+func (t *Table) Settle(most time.Duration) {
+	t.Reap()
+	for end := time.Now().Add(most); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		t.mu.Lock()
+		left := 0
+		for _, p := range t.numbers {
+			if p.journal != nil && !p.gone {
+				left++
+			}
+		}
+		t.mu.Unlock()
+		if left == 0 {
+			return
+		}
+	}
 }
 
 // shortened is argv for a listing.

@@ -93,11 +93,14 @@ func (v *Server) stage(s *mux.Stream, m *wire.Stage) {
 // shutdown ends everything that runs, and leaves the disk as if it had been unmounted.
 func (v *Server) shutdown(s *mux.Stream, m *wire.Shutdown) {
 	v.Table.Close()
-	syscall.Kill(-1, syscall.SIGTERM)
+	if !v.Table.EndWith(m.Process, m.Signal) {
+		syscall.Kill(-1, syscall.SIGTERM)
+	}
 	syscall.Kill(-1, syscall.SIGCONT)
 	v.waitEmpty(time.Duration(min(m.GraceMs, 1<<40)) * time.Millisecond)
 	v.Groups.Kill()
 	v.waitEmpty(5 * time.Second)
+	v.Table.Settle(2 * time.Second) // how each job ended is told before the machine's end
 	v.mu.Lock()
 	root := v.root
 	v.mu.Unlock()

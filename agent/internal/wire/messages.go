@@ -54,7 +54,7 @@ type (
 	}
 	Stdio    struct{ Process, Descriptor, Flags uint64 }
 	Clock    struct{ TimeNs uint64 }
-	Shutdown struct{ GraceMs uint64 }
+	Shutdown struct{ GraceMs, Signal, Process uint64 }
 	Signal   struct{ Number, Scope uint64 }
 	Resize   struct{ Rows, Columns uint64 }
 	OK       struct{}
@@ -121,8 +121,13 @@ func (m *Stdio) visit(v visitor) {
 	v.uint(3, &m.Flags)
 }
 
-func (m *Clock) visit(v visitor)    { v.uint(1, &m.TimeNs) }
-func (m *Shutdown) visit(v visitor) { v.uint(1, &m.GraceMs) }
+func (m *Clock) visit(v visitor) { v.uint(1, &m.TimeNs) }
+
+func (m *Shutdown) visit(v visitor) {
+	v.uint(1, &m.GraceMs)
+	v.uint(2, &m.Signal)
+	v.uint(3, &m.Process)
+}
 
 func (m *Signal) visit(v visitor) {
 	v.uint(1, &m.Number)

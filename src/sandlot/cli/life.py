@@ -1,50 +1,11 @@
-"""`sandlot ps`, `start`, `stop` and `rm`."""
+"""`sandlot start`, `stop`, `restart`, `kill`, `pause`, `unpause`, `wait`, `rename` and `rm`."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 
 import click
-
-from sandlot.cli.output import ago, as_json, human_size, table
-
-
-@click.command(epilog="Examples: sandlot ps -a; sandlot ps --json | jq '.[].name'")
-@click.option("-a", "--all", "everything", is_flag=True, help="Also the ones that do not run.")
-@click.option("-q", "--quiet", is_flag=True, help="Only ids.")
-@click.option("--json", "json_", is_flag=True, help="Everything, as JSON.")
-def ps(everything: bool, quiet: bool, json_: bool) -> None:
-    """List the running sandboxes."""
-    from sandlot.sandbox.sandbox import Sandbox, SandboxInfo
-
-    infos = [i for i in asyncio.run(Sandbox.list()) if everything or i.state.running]
-
-    def status(info: SandboxInfo) -> str:
-        if info.status == "running":
-            return f"running, started {ago(info.state.started)}"
-        if info.status == "stopped" and info.state.exit_code is not None:
-            return f"stopped ({info.state.exit_code})"
-        return info.status
-
-    if json_:
-        as_json([{**asdict(i.record), **asdict(i.state), "status": i.status} for i in infos])
-    elif quiet:
-        for info in infos:
-            click.echo(info.record.id)
-    else:
-        table(
-            ("NAME", "IMAGE", "STATUS", "CREATED", "MEMORY", "CPUS", "COMMAND", "ID"),
-            [
-                (
-                    i.record.name, i.record.image, status(i), ago(i.record.created),
-                    human_size(i.record.memory), str(i.record.cpus),
-                    " ".join(i.record.command)[:30], i.record.id,
-                )
-                for i in infos
-            ],
-        )  # fmt: skip
 
 
 def _each(names: tuple[str, ...], work: Callable[[str], Awaitable[None]]) -> None:
@@ -81,19 +42,114 @@ def start(names: tuple[str, ...]) -> None:
     _each(names, one)
 
 
+_grace = click.option(
+    "-t", "--time", "--timeout", "grace", metavar="SECONDS", type=float,
+    help="Seconds until SIGKILL; what it was made with (10) otherwise.",
+)  # fmt: skip
+
+
 @click.command(epilog="Example: sandlot stop -t 3 box")
-@click.option(
-    "-t", "--time", "grace", default=10.0, show_default=True, help="Seconds until SIGKILL."
-)
+@_grace
 @click.argument("names", nargs=-1, required=True)
-def stop(grace: float, names: tuple[str, ...]) -> None:
-    """Stop running sandboxes; their disks stay."""
+def stop(grace: float | None, names: tuple[str, ...]) -> None:
+    """Stop running sandboxes; their disks stay.
+
+    The main command gets its stop signal and everything else SIGTERM, and SIGKILL what does not
+    end in time.
+    """
     from sandlot.sandbox.sandbox import Sandbox
 
     async def one(name: str) -> None:
         await (await Sandbox.get(name)).stop(grace=grace)
 
     _each(names, one)
+
+
+@click.command(epilog="Example: sandlot restart box")
+@_grace
+@click.argument("names", nargs=-1, required=True)
+def restart(grace: float | None, names: tuple[str, ...]) -> None:
+    """Stop sandboxes and start them again, on the same disks."""
+    from sandlot.sandbox.keeper import start_keeper
+    from sandlot.sandbox.sandbox import Sandbox
+
+    async def one(name: str) -> None:
+        sandbox = await Sandbox.get(name)
+        if sandbox.status in ("created", "stopped"):
+            await start_keeper(sandbox.name)
+        else:
+            await sandbox.restart(grace=grace)
+
+    _each(names, one)
+
+
+@click.command(epilog="Examples: sandlot kill box; sandlot kill -s HUP box")
+@click.option(
+    "-s", "--signal", "signal_", default="KILL", show_default=True, metavar="SIGNAL",
+    help="What the main command gets; KILL ends the machine at once.",
+)  # fmt: skip
+@click.argument("names", nargs=-1, required=True)
+def kill(signal_: str, names: tuple[str, ...]) -> None:
+    """End sandboxes at once, or send their main commands a signal."""
+    from sandlot.sandbox.sandbox import Sandbox
+
+    async def one(name: str) -> None:
+        await (await Sandbox.get(name)).kill(signal_)
+
+    _each(names, one)
+
+
+@click.command(epilog="Example: sandlot pause box; sandlot unpause box")
+@click.argument("names", nargs=-1, required=True)
+def pause(names: tuple[str, ...]) -> None:
+    """Stop the processors of running sandboxes; their memory stays."""
+    from sandlot.sandbox.sandbox import Sandbox
+
+    async def one(name: str) -> None:
+        await (await Sandbox.get(name)).pause()
+
+    _each(names, one)
+
+
+@click.command(epilog="Example: sandlot unpause box")
+@click.argument("names", nargs=-1, required=True)
+def unpause(names: tuple[str, ...]) -> None:
+    """Let paused sandboxes go on, with the right time."""
+    from sandlot.sandbox.sandbox import Sandbox
+
+    async def one(name: str) -> None:
+        await (await Sandbox.get(name)).resume()
+
+    _each(names, one)
+
+
+@click.command(epilog="Example: sandlot wait job")
+@click.argument("names", nargs=-1, required=True)
+def wait(names: tuple[str, ...]) -> None:
+    """Wait until sandboxes have stopped, and print how the main command of each ended."""
+    from sandlot.sandbox.sandbox import Sandbox
+
+    async def every() -> list[int | None]:
+        async def one(name: str) -> int | None:
+            return await (await Sandbox.get(name)).wait()
+
+        return await asyncio.gather(*(one(name) for name in names))
+
+    for code in asyncio.run(every()):
+        click.echo(0 if code is None else code)
+
+
+@click.command(epilog="Example: sandlot rename box other")
+@click.argument("name")
+@click.argument("new")
+def rename(name: str, new: str) -> None:
+    """Give a stopped sandbox another name."""
+    from sandlot.sandbox.sandbox import Sandbox
+
+    async def one() -> None:
+        await (await Sandbox.get(name)).rename(new)
+
+    asyncio.run(one())
 
 
 @click.command(epilog="Examples: sandlot rm box; sandlot rm -f $(sandlot ps -aq)")
@@ -118,7 +174,7 @@ def rm(force: bool, names: tuple[str, ...]) -> None:
             folders = Host.current().sandboxes
             folders.remove(folders.find(name))
             return
-        if not force and sandbox.status == "running":
+        if not force and sandbox.status not in ("created", "stopped"):
             raise WrongState(
                 f"sandbox {name!r} is running", hint=f"use `sandlot rm -f {name}`, or stop it first"
             )

@@ -74,9 +74,68 @@ def process_options(function: F) -> F:
     return function
 
 
+def labels(pairs: Sequence[str]) -> dict[str, str]:
+    """`--label KEY=VALUE` or `--label KEY`."""
+    return {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
+
+
+def making(options: dict[str, Any]) -> dict[str, Any]:
+    """The flags of `run` and `create` as the arguments of a new sandbox."""
+    same = (
+        "name", "auto_remove", "memory", "cpus", "disk", "hostname", "workdir", "user", "tty",
+        "restart", "stop_signal", "idle_timeout", "idle_action", "max_duration",
+    )  # fmt: skip
+    return {
+        **{name: options[name] for name in same},
+        "env": environment(options["env"], options["env_file"]),
+        "stdin": options["interactive"],
+        "stop_grace": options["stop_timeout"],
+        "pids": max(options["pids_limit"], 0),  # Docker's -1 is no limit
+        "labels": labels(options["label"]),
+    }
+
+
 def machine_options(function: F) -> F:
-    """--name, --memory, --cpus, --disk, --hostname, --entrypoint, --pull, --rm: what a sandbox gets."""
+    """What a sandbox gets, and what becomes of it."""
     for option in (
+        click.option(
+            "-l", "--label", multiple=True, metavar="KEY=VALUE", help="A label, for listings."
+        ),
+        click.option("--max-duration", metavar="TIME", help="Stop it after this time in any case."),
+        click.option(
+            "--idle-action",
+            default="stop",
+            show_default=True,
+            metavar="ACTION",
+            help="What --idle-timeout does.",
+        ),
+        click.option(
+            "--idle-timeout",
+            metavar="TIME",
+            help="Stop it when nothing but its main command has run for this time.",
+        ),
+        click.option(
+            "--pids-limit",
+            type=int,
+            default=0,
+            metavar="NUMBER",
+            help="How many processes it may have; otherwise what the machine allows.",
+        ),
+        click.option(
+            "--stop-timeout", metavar="TIME", help="The time until `stop` kills; 10s otherwise."
+        ),
+        click.option(
+            "--stop-signal",
+            metavar="SIGNAL",
+            help="What `stop` sends the command; the image's, or SIGTERM, otherwise.",
+        ),
+        click.option(
+            "--restart",
+            default="no",
+            show_default=True,
+            metavar="POLICY",
+            help="With -d, run the command again: no, on-failure[:N], always, unless-stopped.",
+        ),
         click.option("--entrypoint", metavar="PROGRAM", help="Instead of the image's entrypoint."),
         click.option("-h", "--hostname", metavar="NAME", help="Its host name; the name otherwise."),
         click.option("--disk", default="4G", show_default=True, help="Size of its writable disk."),

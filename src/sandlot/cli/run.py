@@ -11,8 +11,8 @@ import click
 from sandlot.cli.options import (
     PASS_THROUGH,
     command_words,
-    environment,
     machine_options,
+    making,
     process_options,
 )
 
@@ -52,28 +52,7 @@ def run(ctx: click.Context, /, image: str, command: tuple[str, ...], **options: 
     ctx.exit(status)
 
 
-async def _run(
-    image: str,
-    words: list[str],
-    *,
-    name: str | None,
-    auto_remove: bool,
-    memory: str,
-    cpus: int,
-    disk: str,
-    hostname: str | None,
-    entrypoint: str | None,
-    env: tuple[str, ...],
-    env_file: tuple[str, ...],
-    workdir: str | None,
-    user: str | None,
-    interactive: bool,
-    tty: bool,
-    detach: bool,
-    timeout: str | None,
-    pull: str | None,
-    platform: str | None,
-) -> int:
+async def _run(image: str, words: list[str], **options: Any) -> int:
     from sandlot.cli.output import Progress
     from sandlot.cli.terminal import attach, check_terminal, terminal_size
     from sandlot.errors import ConfigError, SandboxError
@@ -83,25 +62,30 @@ async def _run(
     from sandlot.sandbox.sandbox import Sandbox
     from sandlot.sandbox.sizes import parse_duration
 
+    detach, tty, interactive = options["detach"], options["tty"], options["interactive"]
+    timeout, auto_remove = options["timeout"], options["auto_remove"]
     if not detach:
         check_terminal(tty, interactive)
     elif timeout is not None:
-        raise ConfigError("--timeout cannot be combined with -d")
+        raise ConfigError(
+            "--timeout cannot be combined with -d", hint="use --max-duration for the sandbox"
+        )
     parse_duration(timeout)
     host = Host.current()
     progress = Progress()
     host.tell = progress
     try:
-        found = await find_image(host, image, pull=pull, platform=platform, progress=progress)
+        found = await find_image(
+            host, image, pull=options["pull"], platform=options["platform"], progress=progress
+        )
     finally:
         progress.close()
-    main = _main_command(found.config, entrypoint, words)
+    main = _main_command(found.config, options["entrypoint"], words)
     if not main:
         raise ConfigError(f"image {image!r} has no command", hint="name one after the image")
     sandbox = await Sandbox._make(
-        name=name, image=found.name, pull="never", memory=memory, cpus=cpus, disk=disk,
-        env=environment(env, env_file), workdir=workdir, user=user, hostname=hostname,
-        command=main, tty=tty, stdin=interactive, auto_remove=auto_remove, detached=detach,
+        image=found.name, pull="never", command=main, detached=detach, hold=True,
+        **making(options),
     )  # fmt: skip
     try:
         await sandbox.start()
@@ -123,7 +107,7 @@ async def _run(
             process, interactive=interactive, tty=tty, tee=log.write if log else None
         )
         code = 124 if status.timed_out else status.exit_code
-        sandbox.folder.note_exit(code)
+        sandbox.note_exit(code, status.signal, oom=status.out_of_memory)
     finally:
         if log is not None:
             log.close()
@@ -137,6 +121,7 @@ async def _run(
             err=True,
         )
     elif status.out_of_memory:
+        memory = options["memory"]
         click.echo(
             f"sandlot: {main[0]} was killed: the sandbox ran out of memory ({memory})", err=True
         )
@@ -180,13 +165,6 @@ async def _create(image: str, words: list[str], options: dict[str, Any]) -> Any:
     main: list[str] = []
     if words or entrypoint:
         main = _main_command(found.config, entrypoint, words)
-    return await (
-        Sandbox._make(
-            name=options["name"], image=found.name, pull="never",
-            memory=options["memory"], cpus=options["cpus"], disk=options["disk"],
-            env=environment(options["env"], options["env_file"]),
-            workdir=options["workdir"], user=options["user"], hostname=options["hostname"],
-            command=main, tty=options["tty"], stdin=options["interactive"],
-            auto_remove=options["auto_remove"], detached=True,
-        )
-    )  # fmt: skip
+    return await Sandbox._make(
+        image=found.name, pull="never", command=main, detached=True, **making(options)
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -170,6 +171,9 @@ class Channel(asyncio.Protocol):
         self._can_write = asyncio.Event()
         self._can_write.set()
         self._silent_ticks = 0
+        self._held = False
+        self.last_used = time.monotonic()
+        """When a stream was last opened or closed, on the monotonic clock."""
         self._ticker: asyncio.TimerHandle | None = None
 
     @classmethod
@@ -257,6 +261,7 @@ class Channel(asyncio.Protocol):
         if self._error is not None:
             raise self._error
         number = self._mux.open(credit=credit)
+        self.last_used = time.monotonic()
         stream = self._streams[number] = ChannelStream(self, number)
         stream.put(encode(header))
         return stream
@@ -284,7 +289,7 @@ class Channel(asyncio.Protocol):
     def reset(self, number: int) -> None:
         if self._error is None:
             self._mux.reset(number)
-            self._streams.pop(number, None)
+            self._drop(number)
             self._flush_soon()
 
     async def drained(self) -> None:
@@ -295,7 +300,11 @@ class Channel(asyncio.Protocol):
 
     def _forget(self, number: int) -> None:
         if not self._mux.is_open(number):
-            self._streams.pop(number, None)
+            self._drop(number)
+
+    def _drop(self, number: int) -> ChannelStream | None:
+        self.last_used = time.monotonic()
+        return self._streams.pop(number, None)
 
     def _dispatch(self, event: mux.Event) -> None:
         if isinstance(event, mux.Data):
@@ -312,7 +321,7 @@ class Channel(asyncio.Protocol):
                 stream.on_end()
                 self._forget(event.stream)
         elif isinstance(event, mux.Reset):
-            if (stream := self._streams.pop(event.stream, None)) is not None:
+            if (stream := self._drop(event.stream)) is not None:
                 stream.on_reset(None)
         elif isinstance(event, mux.Opened):
             if self._accept is None:
@@ -345,7 +354,7 @@ class Channel(asyncio.Protocol):
         if self._error is not None:
             return
         self._ticker = asyncio.get_running_loop().call_later(SILENCE_TICK, self._tick)
-        if not self._streams or self._resync is not None:
+        if not self._streams or self._held or self._resync is not None:
             self._silent_ticks = 0
             return
         self._silent_ticks += 1
@@ -354,6 +363,15 @@ class Channel(asyncio.Protocol):
         else:
             self._mux.ping(self._silent_ticks)
             self._flush_soon()
+
+    def hold(self, held: bool) -> None:
+        """The peer is stopped on purpose: its silence means nothing."""
+        self._held = held
+
+    @property
+    def open_streams(self) -> int:
+        """How many streams are open."""
+        return len(self._streams)
 
     def fail(self, error: SandboxError) -> None:
         """The session is over: everyone who waits gets `error`."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sandlot.errors import GuestProtocolError, SandboxError, WrongState
 from sandlot.guest.channel import ChannelStream
-from sandlot.guest.process import ExitStatus, exit_status, guest_text
+from sandlot.guest.process import ExitStatus, exec_error, exit_status, guest_text
 from sandlot.wire.messages import Exited, Failed, Job, Message, Output, Resize, Signal, encode
 
 MOST_JOBS = 20_000
@@ -66,6 +66,8 @@ def job_error(failed: Failed, name: str) -> SandboxError:
             f"there is no job {name} in this run of the sandbox",
             hint="`sandlot jobs` lists them; an old one may have been forgotten",
         )
+    if failed.code == "state":  # not from a guest: its owner says so
+        return exec_error(failed, name)
     if failed.code == "busy":
         return WrongState(
             f"the input of job {name} is held by another",

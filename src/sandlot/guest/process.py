@@ -220,8 +220,9 @@ def guest_text(text: str) -> str:
 def exec_error(failed: Failed, name: str) -> SandboxError:
     """The agent's refusal to start a program, as an error for people."""
     text = guest_text(failed.text or failed.code)
-    if failed.code == "paused":
-        return WrongState(text, hint="let it go on with `sandlot unpause`")
+    if failed.code == "state":  # not from a guest: its owner says so
+        message, _, hint = failed.text.partition("\n")
+        return WrongState(guest_text(message), hint=guest_text(hint))
     if failed.code == "not-found":
         return CommandNotFound(f"{name}: command not found in the sandbox")
     if failed.code == "not-executable":

@@ -140,9 +140,13 @@ class GuestSession:
         disk = "" if fresh else OTHER_DISK
         await self.call(MountRoot(image_device=IMAGE_DEVICE, disk_device=disk, disk_type="ext4"))
 
-    async def shutdown(self, grace: float) -> None:
-        """End all processes (SIGTERM, after `grace` seconds SIGKILL) and write the disk out."""
-        await self.call(Shutdown(grace_ms=int(grace * 1000)), patience=grace + ANSWER_PATIENCE)
+    async def shutdown(self, grace: float, *, signal: int = 0, process: int = 0) -> None:
+        """End all processes (SIGTERM, after `grace` seconds SIGKILL) and write the disk out.
+
+        With `signal`, that is what the job `process` gets first.
+        """
+        request = Shutdown(grace_ms=int(grace * 1000), signal=signal, process=process)
+        await self.call(request, patience=grace + ANSWER_PATIENCE)
 
     def set_clock_if_needed(self) -> None:
         """Correct the guest's clock when the host's was set, or stood still while the host slept.
@@ -155,6 +159,11 @@ class GuestSession:
         if abs(offset - self._clock_offset) > CLOCK_TOLERANCE:
             self._clock_offset = offset
             self.channel.open(Clock(time_ns=time.time_ns())).finish()
+
+    def set_clock(self) -> None:
+        """Correct the guest's clock: it has stood still."""
+        self._clock_offset = _host_clock_offset()
+        self.channel.open(Clock(time_ns=time.time_ns())).finish()
 
     async def start(self, command: Command) -> GuestProcess:
         """Start a program. Everything that is needed goes out in one write.
@@ -253,7 +262,7 @@ class GuestSession:
 
 def refused(request: Message, failed: Failed) -> SandboxError:
     """The agent's refusal of a request, for people."""
-    if failed.code == "paused":
+    if failed.code == "state":
         return exec_error(failed, "")
     return SandboxError(f"{type(request).__name__} failed in the guest: {guest_text(failed.text)}")
 

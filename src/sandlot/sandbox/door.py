@@ -13,11 +13,11 @@ import socket
 import time
 from collections.abc import Collection, Coroutine, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sandlot.errors import GuestProtocolError, SandboxDied, SandboxError
+from sandlot.errors import GuestProtocolError, SandboxDied, SandboxError, WrongState
 from sandlot.guest.channel import BULK_CREDIT, Channel, ChannelStream
 from sandlot.guest.session import GuestSession
-from sandlot.sandbox.owned import OwnedMachine
 from sandlot.wire.messages import (
     Exec,
     Failed,
@@ -25,11 +25,16 @@ from sandlot.wire.messages import (
     Message,
     Metrics,
     Ok,
+    Pause,
+    Resume,
     Stdio,
     Stop,
     Watch,
     encode,
 )
+
+if TYPE_CHECKING:
+    from sandlot.sandbox.owner import Owner
 
 # What other programs may ask of the guest: each stream that begins so is joined to one of its.
 FORWARDED: tuple[type[Message], ...] = (Exec, Stdio, Watch, Jobs, Metrics)
@@ -54,10 +59,10 @@ def door_path(sockets: Path, sandbox_id: str) -> Path:
 
 
 class Door:
-    """Serves one owned machine to other programs."""
+    """Serves the sandbox of one owner to other programs."""
 
-    def __init__(self, owned: OwnedMachine, path: Path) -> None:
-        self._owned = owned
+    def __init__(self, owner: Owner, path: Path) -> None:
+        self._owner = owner
         self._path = path
         self._listener: socket.socket | None = None
         self._channels: set[Channel] = set()
@@ -81,7 +86,6 @@ class Door:
             raise
         self._listener = listener
         asyncio.get_running_loop().add_reader(listener.fileno(), self._connect)
-        self._owned.on_end.append(self.close)
 
     def _connect(self) -> None:
         assert self._listener is not None
@@ -110,7 +114,9 @@ class Door:
         try:
             request = await stream.read_message()
             if isinstance(request, Stop):
-                await self._stop(stream, request)
+                await self._stop(request)
+            elif isinstance(request, Pause | Resume):
+                await self._pause(stream, request)
             elif isinstance(request, FORWARDED):
                 await self._join(stream, request)
             else:
@@ -119,15 +125,30 @@ class Door:
         except (SandboxError, OSError):
             stream.reset()
 
-    async def _stop(self, stream: ChannelStream, request: Stop) -> None:
-        if request.flags & Stop.KILL:
-            await self._owned.kill()
-        else:
-            await self._owned.shutdown(request.grace_ms / 1000)
-        # The machine's end closed this door; who asked sees the connection end.
+    async def _stop(self, request: Stop) -> None:
+        kill = bool(request.flags & Stop.KILL)
+        await self._owner.stop(request.grace_ms / 1000, kill=kill)
+        # The end closed this door; who asked sees the connection end.
+
+    async def _pause(self, stream: ChannelStream, request: Pause | Resume) -> None:
+        answer: Message = Ok()
+        try:
+            if isinstance(request, Pause):
+                await self._owner.pause()
+            else:
+                await self._owner.resume()
+        except SandboxError as error:
+            answer = _refusal(error)
+        stream.put(encode(answer))
+        stream.finish()
 
     async def _join(self, outer: ChannelStream, request: Message) -> None:
-        session = self._owned.session
+        try:
+            session = await self._owner.session()
+        except WrongState as error:
+            outer.put(encode(_refusal(error)))
+            outer.finish()
+            return
         if isinstance(request, Exec):
             session.set_clock_if_needed()
         inner = session.channel.open(request, credit=BULK_CREDIT)
@@ -148,6 +169,11 @@ class Door:
         for task in list(self._tasks):
             if task is not asyncio.current_task():
                 task.cancel()
+
+
+def _refusal(error: SandboxError) -> Failed:
+    """Why the owner does not do it, with the remedy on a line of its own."""
+    return Failed(code="state", text=f"{error.message}\n{error.hint}")
 
 
 async def _pump(source: ChannelStream, target: ChannelStream) -> None:
@@ -198,4 +224,15 @@ async def ask_to_stop(session: GuestSession, *, grace: float, kill: bool) -> Non
     except SandboxDied:
         return
     if answer is not None and not isinstance(answer, Ok):
+        raise GuestProtocolError(f"the owner answered {type(answer).__name__}")
+
+
+async def ask_to_pause(session: GuestSession, *, pause: bool) -> None:
+    """Let the program that runs the sandbox stop its processors, or let them run.
+
+    Raises:
+        WrongState: it cannot now.
+    """
+    (answer,) = await session.ask(Pause() if pause else Resume())
+    if not isinstance(answer, Ok):
         raise GuestProtocolError(f"the owner answered {type(answer).__name__}")

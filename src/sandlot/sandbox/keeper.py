@@ -1,7 +1,8 @@
 """The keeper: the process that runs one detached sandbox. No daemon: it ends with its sandbox.
 
-`python -m sandlot.sandbox.keeper NAME DESCRIPTOR` reports on the descriptor, as one line of JSON,
-that the sandbox runs or why it does not.
+`python -m sandlot.sandbox.keeper NAME REPORT LOCK` reports on the descriptor REPORT, as one line of
+JSON, that the sandbox runs or why it does not. LOCK is the descriptor of the owner's lock, which
+who starts a keeper takes for it: so at no moment is a sandbox that is about to run without owner.
 """
 
 from __future__ import annotations
@@ -13,37 +14,52 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from typing import Any
 
 from sandlot import errors
-from sandlot.errors import SandboxError
+from sandlot.errors import SandboxError, SandboxNotFound, WrongState
+from sandlot.guest.jobs import JobWatch
+from sandlot.guest.process import ExitStatus
 from sandlot.sandbox.execution import make_command
 from sandlot.sandbox.host import Host
-from sandlot.sandbox.lifecycle import start_owned
 from sandlot.sandbox.log import OutputLog
+from sandlot.sandbox.owner import Owner
+from sandlot.sandbox.policy import Backoff, RestartPolicy
+from sandlot.state.lock import FileLock
 
-STOP_GRACE = 10.0
 
-
-async def start_keeper(name: str) -> None:
+async def start_keeper(name: str, lock: FileLock | None = None) -> None:
     """Start a keeper for a stopped sandbox and wait until the sandbox runs.
 
     Raises:
+        WrongState: it runs already.
         SandboxError: what the keeper says went wrong.
     """
+    folder = Host.current().sandboxes.find(name)
+    name = folder.record().name
+    mine = lock or FileLock.take(folder.lock_path)
+    if mine is None:
+        if not folder.path.exists():
+            raise SandboxNotFound(f"no sandbox is named {name!r}")
+        raise WrongState(f"sandbox {name!r} is running already")
     reader, writer = os.pipe()
     loop = asyncio.get_running_loop()
     try:
-        folder = Host.current().sandboxes.find(name)
-        with (folder.path / "keeper.log").open("ab") as log:
+        with (folder.path / "keeper.log").open("wb") as log:
             popen = await asyncio.to_thread(
                 subprocess.Popen,
-                [sys.executable, "-m", "sandlot.sandbox.keeper", folder.record().name, str(writer)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(writer,),
-                start_new_session=True, cwd="/",
+                [sys.executable, "-m", "sandlot.sandbox.keeper", name, str(writer),
+                 str(mine.descriptor)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                pass_fds=(writer, mine.descriptor), start_new_session=True, cwd="/",
             )  # fmt: skip
-    except BaseException:
+        mine.hand_over()
+    except BaseException as error:
         os.close(reader)
+        mine.release()
+        if isinstance(error, FileNotFoundError) and not folder.path.exists():
+            raise SandboxNotFound(f"sandbox {name!r} was removed while it started") from None
         raise
     finally:
         os.close(writer)
@@ -54,14 +70,18 @@ async def start_keeper(name: str) -> None:
         )
         try:
             line = await stream.readline()
+        except asyncio.CancelledError:
+            popen.terminate()  # nobody waits for it any more
+            popen.returncode = 0
+            raise
         finally:
             transport.close()
     if not line:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            popen.wait(1)
+            await asyncio.to_thread(popen.wait, 10)
         raise SandboxError(
             f"the keeper of sandbox {name!r} ended unexpectedly",
-            hint=f"see {folder.path / 'keeper.log'}",
+            hint=f"see {folder.path / 'keeper.log'}; `sandlot start {name}` tries again",
         )
     answer: dict[str, Any] = json.loads(line)
     if "error" in answer:
@@ -80,69 +100,130 @@ def _rebuilt(answer: dict[str, Any]) -> SandboxError:
         return SandboxError(answer["message"], hint=answer["hint"])
 
 
-def _report(descriptor: int, answer: dict[str, str]) -> None:
-    with contextlib.suppress(OSError):
-        os.write(descriptor, json.dumps(answer).encode() + b"\n")
-        os.close(descriptor)
+class Keeper:
+    """Runs a sandbox, and its main command again as its restart policy says."""
 
+    def __init__(self, host: Host, owner: Owner, report: int) -> None:
+        self._host = host
+        self._owner = owner
+        self._report: int | None = report
+        self._policy = RestartPolicy.parse(owner.record.restart)
+        self._log = OutputLog(owner.folder.log)
+        owner.stays = self._policy.restarts
+        self.code = 0
 
-async def keep(name: str, descriptor: int) -> int:
-    """Run a sandbox until it ends; the main command's exit status, or 0."""
-    host = Host.current()
-    try:
-        folder = host.sandboxes.find(name)
-        record = folder.record()
-        owned = await start_owned(host, folder)
-        command = None
+    async def run(self) -> None:
+        """Until the sandbox has stopped for good."""
+        owner, backoff, count = self._owner, Backoff(), 0
+        while True:
+            began = time.monotonic()
+            failed = await self._once()
+            if owner.stopping or not self._policy.again(failed, count):
+                break
+            count += 1
+            owner.restarting(count)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(backoff.delay(time.monotonic() - began)):
+                    await owner.stop_asked.wait()
+            if owner.stopping:
+                break
+        owner.finish()
+        self._log.close()
+
+    async def _once(self) -> bool:
+        """One machine, from its start to its end; whether it ended badly."""
+        owner, record = self._owner, self._owner.record
+        owned = await owner.bring_up()
+        over = asyncio.Event()
+        owned.on_end.append(over.set)
+        watch = None
         if record.command:
-            main = await owned.session.start_job(
+            owner.main = await owned.session.start_job(
                 make_command(
                     record, record.command, tty=(24, 80) if record.tty else None,
                     stdin=record.stdin or record.tty, detached=True,
                 )
             )  # fmt: skip
-            command = await owned.session.watch(main)
-            folder.update_run_state(main=main)
+            watch = await owned.session.watch(owner.main)
+            owner.folder.update_run_state(main=owner.main)
+        self.say({"ok": record.name})
+        if watch is None:
+            await over.wait()
+            return not owned.wanted_end
+        status = await self._follow(watch)
+        failed = True
+        if status is not None:
+            self.code = status.exit_code
+            owner.note_exit(status.exit_code, status.signal, oom=status.out_of_memory)
+            failed = status.exit_code != 0
+        elif owned.wanted_end:
+            self.code = 137
+            owner.note_exit(137, 9, oom=False)
+        if owned.alive:
+            await owned.shutdown(record.stop_grace)
+        await owned.ended()
+        return failed
+
+    async def _follow(self, watch: JobWatch) -> ExitStatus | None:
+        with contextlib.suppress(SandboxError):
+            return await self._log.follow(watch)
+        return None
+
+    def say(self, answer: dict[str, str]) -> None:
+        """Tell who started this keeper how it went; only the first word counts."""
+        if self._report is not None:
+            report(self._report, answer)
+            self._report = None
+
+    async def fail(self, error: SandboxError) -> None:
+        """The sandbox could not be started."""
+        self._owner.stays = False
+        if self._owner.alive:
+            await self._owner.stop(0, kill=True, reason="did not start")
+        self._owner.finish()
+        self.say(described(error))
+
+
+def report(descriptor: int, answer: dict[str, str]) -> None:
+    """One line, and no more."""
+    with contextlib.suppress(OSError):
+        os.write(descriptor, json.dumps(answer).encode() + b"\n")
+        os.close(descriptor)
+
+
+def described(error: SandboxError) -> dict[str, str]:
+    """An error for another process."""
+    return {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+
+
+async def keep(name: str, descriptor: int, lock: int) -> int:
+    """Run a sandbox until it ends; the main command's exit status, or 0."""
+    host = Host.current()
+    try:
+        folder = host.sandboxes.find(name)
+        owner = Owner.take(host, folder, FileLock.adopt(lock, folder.lock_path))
     except SandboxError as error:
-        _report(
-            descriptor,
-            {"error": type(error).__name__, "message": error.message, "hint": error.hint},
-        )
-        with contextlib.suppress(UnboundLocalError):
-            await owned.kill()
+        report(descriptor, described(error))
         return 125
-    over = asyncio.Event()
-    owned.on_end.append(over.set)
+    keeper = Keeper(host, owner, descriptor)
     loop = asyncio.get_running_loop()
+    stops: set[asyncio.Task[None]] = set()
+
+    def stop() -> None:
+        stops.add(loop.create_task(owner.stop(owner.record.stop_grace)))
+
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(number, over.set)
-    _report(descriptor, {"ok": name})
-    code = 0
-    if command is None:
-        await over.wait()
-    else:
-        log = OutputLog(folder.log)
-        following = asyncio.create_task(log.follow(command))
-        ending = asyncio.create_task(over.wait())
-        await asyncio.wait([following, ending], return_when=asyncio.FIRST_COMPLETED)
-        if following.done() and following.exception() is None:
-            status = following.result()
-            if status is not None:
-                code = status.exit_code
-                folder.note_exit(code)
-        for task in (following, ending):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, SandboxError):
-                await task
-        log.close()
-    if owned.alive:
-        await owned.shutdown(STOP_GRACE)
-    await owned.ended()
-    if record.auto_remove:
+        loop.add_signal_handler(number, stop)
+    try:
+        await keeper.run()
+    except SandboxError as error:
+        await keeper.fail(error)
+        keeper.code = 125
+    if owner.record.auto_remove:
         with contextlib.suppress(SandboxError):
             host.sandboxes.remove(folder)
-    return code
+    return keeper.code
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(keep(sys.argv[1], int(sys.argv[2]))))
+    sys.exit(asyncio.run(keep(*(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))))

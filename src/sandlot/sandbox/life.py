@@ -1,20 +1,25 @@
-"""The life of a sandbox: the part of `Sandbox` that starts, stops and removes it."""
+"""The life of a sandbox: the part of `Sandbox` that starts, pauses, stops and removes it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
+import signal as signals
+from pathlib import Path
 
-from sandlot.errors import SandboxError, WrongState
-from sandlot.sandbox.door import ask_to_stop
+from sandlot.errors import SandboxError, SandboxNotFound, StateError, WrongState
+from sandlot.sandbox.door import ask_to_pause, ask_to_stop, door_path
 from sandlot.sandbox.keeper import start_keeper
 from sandlot.sandbox.lifecycle import start_owned
 from sandlot.sandbox.looking import Looking
-from sandlot.sandbox.sizes import parse_duration
-from sandlot.state.lock import FileLock
+from sandlot.sandbox.sizes import check_name, parse_duration
+from sandlot.state.lock import is_held
 
 STOP_GRACE = 10.0
+OWNER_PATIENCE = 30.0  # seconds, over the grace, until an owner counts as hanging
+KILL_PATIENCE = 10.0
 
 
 class Life(Looking):
@@ -24,57 +29,188 @@ class Life(Looking):
         """Start a stopped sandbox: the same disk, a new machine.
 
         Raises:
-            WrongState: it runs already.
+            WrongState: it runs already, or was stopped while it started.
             BootError, ImageError, EngineUnavailable: it cannot run.
         """
+        lock, self._lock = self._lock, None
         if self._record.detached:
-            await start_keeper(self.name)
+            await start_keeper(self.name, lock)
             return
-        self._owned = await start_owned(self._host, self._folder)
+        self._owner = await start_owned(self._host, self._folder, lock)
 
-    async def stop(self, *, grace: float | str = STOP_GRACE, kill: bool = False) -> None:
-        """End its processes (SIGTERM, after `grace` seconds SIGKILL), write its disk, end it.
+    async def stop(self, *, grace: float | str | None = None, kill: bool = False) -> None:
+        """End its processes, write its disk, end it.
 
-        With `kill` the machine is ended at once. Stopping a stopped sandbox is allowed.
+        The main command gets the stop signal that the sandbox or its image names, all others
+        SIGTERM; what still runs after `grace` (seconds, or text such as `"1m"`; what it was made
+        with otherwise, 10 s by default) gets SIGKILL. With `kill` the machine is ended at once.
+        Stopping a stopped sandbox is allowed; one that is just starting is stopped as well.
+
+        Raises:
+            WrongState: the program that runs it hangs.
         """
-        seconds = 0.0 if grace == 0 else parse_duration(grace, "grace") or 0.0
-        if self._owned is not None:
-            if self._owned.alive:
-                await (self._owned.kill() if kill else self._owned.shutdown(seconds))
-            await self._owned.ended()
-            self._owned = None
+        if grace is None:
+            seconds = self._record.stop_grace
+        else:
+            seconds = 0.0 if grace in (0, "0") else parse_duration(grace, "grace") or 0.0
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+        if self._owner is not None:
+            if self._owner.alive:
+                await self._owner.stop(seconds, kill=kill)
+            await self._owner.ended()
+            self._owner = None
             return
-        session = await self._find_session()
-        if session is None:
+        patience = KILL_PATIENCE if kill else seconds + OWNER_PATIENCE
+        try:
+            async with asyncio.timeout(patience):
+                await self._ask_to_stop(seconds, kill)
+        except TimeoutError:
+            await self._owner_hangs(kill)
+        finally:
+            self._remote = None
+
+    async def _ask_to_stop(self, seconds: float, kill: bool) -> None:
+        pause = 0.005
+        while self._runs():
+            session = await self._find_session()
+            if session is not None:
+                with contextlib.suppress(SandboxError, BrokenPipeError):
+                    await ask_to_stop(session, grace=seconds, kill=kill)
+                self._remote = None
+            # Its owner has the lock a moment before it has a door, and a moment longer.
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, 0.1)
+
+    def _runs(self) -> bool:
+        """Whether somebody owns this very sandbox; its name may have become another one's."""
+        return is_held(self._folder.lock_path) and self._is_there()
+
+    def _is_there(self) -> bool:
+        try:
+            return self._folder.record().id == self.id
+        except SandboxNotFound:
+            return False
+        except StateError:
+            return True
+
+    async def _owner_hangs(self, kill: bool) -> None:
+        """A keeper that does not answer may be killed: it is ours. Another program is its user's."""
+        state = self._folder.run_state()
+        owner = state.owner
+        with contextlib.suppress(OSError):
+            command = Path(f"/proc/{owner}/cmdline").read_bytes()
+            if kill and b"sandlot.sandbox.keeper" in command and state.running:
+                os.kill(owner, signals.SIGKILL)
+                await self._released()
+                return
+        raise WrongState(
+            f"sandbox {self.name!r} cannot be stopped: process {owner}, which runs it, "
+            "does not answer",
+            hint=f"end that process with `kill -9 {owner}`",
+        )
+
+    async def kill(self, signal: int | str = signals.SIGKILL) -> None:
+        """End it at once, or send another signal to its main command.
+
+        Raises:
+            WrongState: it does not run, or has no main command for the signal.
+        """
+        from sandlot.sandbox.process import signal_number
+
+        number = signal_number(signal)
+        if not self._runs():
+            await self._session()  # says what is wrong
+        if number == signals.SIGKILL:
+            await self.stop(kill=True)
             return
-        await ask_to_stop(session, grace=seconds, kill=kill)
-        self._remote = None
-        await self._released()
+        await (await self.main_job()).signal(number, to="process")
+
+    async def restart(self, *, grace: float | str | None = None) -> None:
+        """Stop it and start it again: the same disk, a new machine.
+
+        Raises:
+            WrongState: another program runs it as its own.
+        """
+        if self._owner is None and not self._record.detached and self._runs():
+            raise WrongState(
+                f"sandbox {self.name!r} belongs to the program that started it (process "
+                f"{self._folder.run_state().owner})",
+                hint="only that program can restart it",
+            )
+        await self.stop(grace=grace)
+        await self.start()
 
     async def _released(self) -> None:
         """Wait until the program that ran it has let go of it."""
-        while (lock := FileLock.take(self._folder.lock_path)) is None:
-            if not self._folder.path.exists():
-                return
-            await asyncio.sleep(0.005)
-        lock.release()
+        pause = 0.005
+        while self._runs():
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, 0.1)
+
+    async def pause(self) -> None:
+        """Stop its processors; memory and connections stay. Pausing twice is allowed.
+
+        Raises:
+            WrongState: it does not run.
+        """
+        await self._pause(True)
+
+    async def resume(self) -> None:
+        """Let it go on after `pause`, with the right time. Resuming twice is allowed.
+
+        Raises:
+            WrongState: it does not run.
+        """
+        await self._pause(False)
+
+    async def _pause(self, pause: bool) -> None:
+        if self._owner is not None:
+            await (self._owner.pause() if pause else self._owner.resume())
+            return
+        await ask_to_pause(await self._session(), pause=pause)
+
+    async def rename(self, name: str) -> None:
+        """Give it another name, while it is stopped. Its host name stays.
+
+        Raises:
+            NameTaken: another sandbox has it.
+            WrongState: it runs.
+        """
+        self._folder = self._host.sandboxes.rename(self._folder, check_name(name))
+        self._record = self._folder.record()
 
     async def remove(self) -> None:
-        """Stop it at once and remove all of it. Removing it twice is allowed."""
-        await self.stop(kill=True)
-        with contextlib.suppress(SandboxError):
-            self._host.sandboxes.remove(self._folder)
-        if self._folder.path.exists() and self._folder.run_state().running:
-            raise WrongState(f"sandbox {self.name!r} is running and does not let itself be stopped")
-        if self._folder.path.exists():
-            shutil.rmtree(self._folder.path, ignore_errors=True)
+        """Stop it at once and remove all of it. Removing it twice is allowed.
 
-    async def wait(self) -> None:
-        """Wait until it has ended, by itself or by others."""
-        if self._owned is not None:
-            over = asyncio.Event()
-            self._owned.on_end.append(over.set)
-            if self._owned.alive:
-                await over.wait()
-            return
-        await self._released()
+        Raises:
+            WrongState: the program that runs it hangs.
+        """
+        for _ in range(20):
+            await self.stop(kill=True)
+            if not self._folder.path.exists() or not self._is_there():
+                return
+            with contextlib.suppress(SandboxError):
+                self._host.sandboxes.remove(self._folder)
+                # An owner that was killed could not.
+                door_path(self._host.paths.sockets, self.id).unlink(missing_ok=True)
+                return
+            if not self._runs():  # no lock can be had: a damaged folder
+                shutil.rmtree(self._folder.path, ignore_errors=True)
+        raise WrongState(
+            f"sandbox {self.name!r} is started again and again",
+            hint="end the program that does so, and try again",
+        )
+
+    async def wait(self) -> int | None:
+        """Wait until it has stopped, by itself or by others.
+
+        Returns:
+            How its main command ended; None when it had none, or the sandbox is gone.
+        """
+        if self._owner is not None:
+            await self._owner.over()
+        else:
+            await self._released()
+        return self._folder.run_state().exit_code if self._is_there() else None

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 
-from sandlot.errors import ImageError, SandboxError, SandboxNotFound, WrongState
+from sandlot.errors import ImageError
 from sandlot.image import Image
-from sandlot.sandbox.door import Door, door_path
 from sandlot.sandbox.host import Host
-from sandlot.sandbox.owned import OwnedMachine
+from sandlot.sandbox.owner import Owner
 from sandlot.state.lock import FileLock
 from sandlot.state.records import SandboxFolder, SandboxRecord
 from sandlot.state.sparse import copy_sparse
 
 
-async def create_folder(host: Host, record: SandboxRecord) -> tuple[SandboxFolder, FileLock]:
+async def create_folder(
+    host: Host, record: SandboxRecord, *, starts: bool = False
+) -> tuple[SandboxFolder, FileLock]:
     """A new stopped sandbox, which gets its disk when it is first started; the caller holds its
     lock.
+
+    `starts` says that it is not for later: if its maker dies, a `--rm` one is removed.
 
     Raises:
         NameTaken, ResourceError, StateError
     """
     with host.sandboxes.creating(record) as (folder, lock):
         keep_image(host.images.get(record.image), record.image_digest, folder.image)
+        if starts:
+            folder.write_run_state()
     return folder, lock
 
 
@@ -44,31 +48,13 @@ def keep_image(image: Image, digest: str, target: Path) -> None:
         copy_sparse(image.path, target)
 
 
-async def start_owned(
-    host: Host, folder: SandboxFolder, lock: FileLock | None = None
-) -> OwnedMachine:
-    """Run a stopped sandbox in this program and open its door.
+async def start_owned(host: Host, folder: SandboxFolder, lock: FileLock | None = None) -> Owner:
+    """Run a stopped sandbox in this program; its door is open from the first moment.
 
     Raises:
-        WrongState: it runs already.
+        WrongState: it runs already, or was stopped while it started.
         BootError, ImageError, EngineUnavailable: it cannot run.
     """
-    mine = lock or FileLock.take(folder.lock_path)
-    if mine is None:
-        if not folder.path.exists():
-            raise SandboxNotFound(f"no sandbox is named {folder.path.name!r}")
-        raise WrongState(f"sandbox {folder.path.name!r} is running already")
-    try:
-        record = folder.record()
-        owned = await OwnedMachine.restore(host, folder, record, mine)
-    except BaseException:
-        mine.release()
-        raise
-    try:
-        owned.publish()
-        Door(owned, door_path(host.paths.sockets, record.id)).open()
-    except BaseException:
-        with contextlib.suppress(SandboxError):
-            await owned.kill()
-        raise
-    return owned
+    owner = Owner.take(host, folder, lock)
+    await owner.bring_up()
+    return owner

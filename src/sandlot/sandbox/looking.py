@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from sandlot.engine.base import MachineStats
 from sandlot.errors import WrongState
 from sandlot.guest.session import GuestSession
 from sandlot.sandbox.door import connect, door_path
 from sandlot.sandbox.host import Host
-from sandlot.sandbox.owned import OwnedMachine
+from sandlot.sandbox.job import Job
+from sandlot.sandbox.log import LIMIT as OUTPUT_LIMIT
+from sandlot.sandbox.owner import Owner
+from sandlot.state.events import Event
+from sandlot.state.lock import FileLock
 from sandlot.state.records import RunState, SandboxFolder, SandboxRecord
 
 
@@ -22,8 +29,12 @@ class SandboxInfo:
 
     @property
     def status(self) -> str:
-        """`created`, `starting`, `running` or `stopped`."""
+        """`created`, `starting`, `running`, `paused`, `restarting` or `stopped`."""
         if self.state.running:
+            if self.state.restarting:
+                return "restarting"
+            if self.state.paused:
+                return "paused"
             return "running" if self.state.owner else "starting"
         return "stopped" if self.state.started else "created"
 
@@ -35,7 +46,8 @@ class Looking:
         self._host = host
         self._folder = folder
         self._record = record
-        self._owned: OwnedMachine | None = None
+        self._owner: Owner | None = None
+        self._lock: FileLock | None = None  # of a new sandbox that is about to be started
         self._remote: GuestSession | None = None
 
     @property
@@ -69,10 +81,54 @@ class Looking:
 
     @property
     def status(self) -> str:
-        """`created`, `running` or `stopped`."""
-        if self._owned is not None:
-            return "running" if self._owned.alive else "stopped"
+        """`created`, `starting`, `running`, `paused`, `restarting` or `stopped`."""
+        if self._owner is not None:
+            if not self._owner.alive:
+                return "stopped"
+            return "paused" if self._owner.paused else "running"
         return self.info().status
+
+    def inspect(self) -> dict[str, Any]:
+        """All that is known of it, ready for JSON: record, state, every limit, files."""
+        info = self.info()
+        record, state = asdict(info.record), asdict(info.state)
+        limits = {
+            name: record.pop(name)
+            for name in ("memory", "cpus", "disk", "pids", "idle_timeout", "idle_action",
+                         "max_duration", "stop_signal", "stop_grace", "restart")
+        }  # fmt: skip
+        limits["output_kept"] = 2 * OUTPUT_LIMIT
+        return {
+            **record, "status": info.status, "limits": limits,
+            "state": {**state, "main": f"{state['main']:012x}" if state["main"] else None},
+            "files": {
+                "folder": str(self._folder.path), "disk": str(self._folder.disk),
+                "output": str(self._folder.log), "console": str(self._folder.console),
+            },
+        }  # fmt: skip
+
+    @classmethod
+    async def events(
+        cls, *, since: float = 0.0, follow: bool = False
+    ) -> AsyncGenerator[Event, None]:
+        """What happened to all sandboxes of this user, and with `follow` what happens.
+
+        Args:
+            since: seconds since 1970 from which on.
+        """
+        log = Host.current().sandboxes.events
+        for event in log.follow(since=since) if follow else log.read(since=since):
+            if event is None:
+                await asyncio.sleep(0.1)
+            else:
+                yield event
+
+    def note_exit(self, code: int, signal: int | None = None, *, oom: bool = False) -> None:
+        """Write down how the main command that this program ran in it has ended."""
+        if self._owner is not None:
+            self._owner.note_exit(code, signal, oom=oom)
+        else:
+            self._folder.update_run_state(exit_code=code, oom=oom)
 
     def stats(self) -> MachineStats:
         """What the machine uses on the host; only where this program runs it.
@@ -80,31 +136,41 @@ class Looking:
         Raises:
             WrongState: it does not run here.
         """
-        if self._owned is None or not self._owned.alive:
+        owned = self._owner.owned if self._owner is not None and self._owner.alive else None
+        if owned is None:
             raise WrongState(f"sandbox {self.name!r} does not run in this program")
-        return self._owned.machine.stats()
+        return owned.machine.stats()
 
     async def _session(self) -> GuestSession:
         session = await self._find_session()
         if session is None:
             self._folder.record()  # says so when it is gone altogether
+            state = self._folder.run_state()
+            why = f" ({state.reason})" if state.reason not in ("", "stopped") else ""
             raise WrongState(
-                f"sandbox {self.name!r} is not running",
+                f"sandbox {self.name!r} is not running{why}",
                 hint=f"start it with `sandlot start {self.name}`",
             )
         return session
 
     async def _find_session(self) -> GuestSession | None:
-        if self._owned is not None:
-            error = self._owned.session.channel.error
-            if error is not None and self._owned.alive:
-                raise error
-            if error is not None:
-                await self._owned.ended()
-                raise error
-            return self._owned.session
+        if self._owner is not None:
+            return await self._owner.session()
         if self._remote is not None and self._remote.channel.error is None:
             return self._remote
         path = door_path(self._host.paths.sockets, self.id)
         self._remote = await connect(path, self.name)
         return self._remote
+
+    async def main_job(self) -> Job:
+        """The command that a detached sandbox was made with, as a job.
+
+        Raises:
+            WrongState: it has none, or the sandbox does not run.
+        """
+        session = await self._session()
+        main = self._folder.run_state().main
+        found = [job for job in await session.jobs() if job.process == main]
+        if not found:
+            raise WrongState(f"sandbox {self.name!r} has no command of its own that is known")
+        return Job(self._session, found[0])

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sandlot.engine.config import GIB, MIB
 from sandlot.errors import ConfigError, ResourceError
@@ -46,7 +47,7 @@ def make_record(
     *, name: str | None, image: str, image_digest: str, memory: int | str, cpus: int,
     disk: int | str, env: Mapping[str, str] | None, workdir: str, user: str,
     hostname: str | None, command: Sequence[str], tty: bool, auto_remove: bool, detached: bool,
-    data: Path, stdin: bool = False,
+    data: Path, stdin: bool = False, policy: Mapping[str, Any] | None = None,
 ) -> SandboxRecord:  # fmt: skip
     """The record of a new sandbox.
 
@@ -86,5 +87,5 @@ def make_record(
         hostname=check_hostname(hostname) if hostname else chosen.replace("_", "-").strip(".-")[:63],
         machine_id=secrets.token_hex(16), env=check_env(env), workdir=workdir, user=user,
         command=list(command), tty=tty, stdin=stdin, auto_remove=auto_remove, detached=detached,
-        created=time.time(),
+        created=time.time(), **(policy or {}),
     )  # fmt: skip

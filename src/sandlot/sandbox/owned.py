@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -20,7 +18,7 @@ from sandlot.errors import (
 from sandlot.guest.channel import Channel
 from sandlot.guest.session import GuestSession
 from sandlot.sandbox.disk import blank_disk, copy_disk
-from sandlot.state.lock import FileLock
+from sandlot.sandbox.process import signal_number
 from sandlot.state.records import SandboxFolder, SandboxRecord
 
 if TYPE_CHECKING:
@@ -30,26 +28,25 @@ RESTORE_PATIENCE = 60.0
 
 
 class OwnedMachine:
-    """The running machine of one sandbox. Holds the owner's lock until `end`."""
+    """The running machine of one sandbox."""
 
-    def __init__(
-        self, folder: SandboxFolder, record: SandboxRecord, lock: FileLock, machine: Machine
-    ) -> None:
+    def __init__(self, folder: SandboxFolder, record: SandboxRecord, machine: Machine) -> None:
         self.folder = folder
         self.record = record
-        self.lock: FileLock | None = lock
         self.machine = machine
         self.session: GuestSession
         self.on_end: list[Callable[[], None]] = []
         self._ending: asyncio.Task[None] | None = None
         self._stopping = False
+        self.why = ""
+        """Why it is being ended, when somebody wants it."""
         self.token = b""
 
     @classmethod
     async def restore(
-        cls, host: Host, folder: SandboxFolder, record: SandboxRecord, lock: FileLock
+        cls, host: Host, folder: SandboxFolder, record: SandboxRecord
     ) -> OwnedMachine:
-        """Bring up a sandbox whose folder and lock the caller holds.
+        """Bring up a sandbox whose lock the caller holds.
 
         A template that does not come to life is made anew, once.
 
@@ -69,7 +66,7 @@ class OwnedMachine:
                 await asyncio.to_thread(copy_disk, empty, folder.disk)
             config = template.config(folder.image, folder.disk, record.disk, fresh=fresh)
             machine = await engine.restore(config, template.state)
-            owned = cls(folder, record, lock, machine)
+            owned = cls(folder, record, machine)
             try:
                 await owned._connect(template.token, fresh)
                 return owned
@@ -95,7 +92,7 @@ class OwnedMachine:
         )  # fmt: skip
         self.session = GuestSession(channel)
         await self.session.configure(
-            hostname=self.record.hostname, machine_id=self.record.machine_id
+            hostname=self.record.hostname, machine_id=self.record.machine_id, pids=self.record.pids
         )
         try:
             await self.session.mount_root(fresh=fresh)
@@ -106,20 +103,17 @@ class OwnedMachine:
                 f"the sandbox cannot mount image {self.record.image!r}: {error.message}"
             ) from error
 
-    def publish(self) -> None:
-        """Write down that it runs, for other programs."""
-        self.folder.write_run_state(
-            owner=os.getpid(), monitor=self.machine.pid, started=time.time()
-        )
-
     def _death(self) -> SandboxError:
         name = self.record.name
         if self._stopping:
-            return SandboxDied(f"sandbox {name!r} was stopped")
+            return SandboxDied(f"sandbox {name!r} was stopped{self._because()}")
         return SandboxDied(
             f"sandbox {name!r} has died", console_tail=self.machine.console_tail(),
             hint=f"`sandlot logs --console {name}` shows its last words",
         )  # fmt: skip
+
+    def _because(self) -> str:
+        return f": {self.why}" if self.why.startswith(("idle", "ran")) else ""
 
     def _broken(self, error: SandboxError) -> None:
         """The session failed: whatever the guest is now, it is ended."""
@@ -136,13 +130,15 @@ class OwnedMachine:
         assert self._ending is not None
         await asyncio.shield(self._ending)
 
-    async def shutdown(self, grace: float) -> None:
-        """Let the processes end and the disk be written, then end the machine."""
-        try:
-            await self.session.shutdown(grace)
-        except SandboxError:
-            pass  # it is ended below all the same
+    async def shutdown(self, grace: float, *, signal: str = "", process: int = 0) -> None:
+        """Let the processes end and the disk be written, then end the machine.
+
+        `signal` is what the job `process` gets instead of SIGTERM.
+        """
         self._stopping = True
+        number = signal_number(signal) if signal else 0
+        with contextlib.suppress(SandboxError):  # it is ended below all the same
+            await self.session.shutdown(grace, signal=number, process=process)
         await self.ended()
 
     async def kill(self) -> None:
@@ -154,14 +150,6 @@ class OwnedMachine:
         await self._close_machine()
         for each in self.on_end:
             each()
-        with contextlib.suppress(SandboxError, OSError):
-            state = self.folder.run_state()
-            self.folder.write_run_state(
-                started=state.started, finished=time.time(), exit_code=state.exit_code
-            )
-        if self.lock is not None:
-            self.lock.release()
-            self.lock = None
 
     async def _close_machine(self) -> None:
         text = self.machine.console_tail()
@@ -171,6 +159,11 @@ class OwnedMachine:
         if text and self.folder.path.exists():
             with contextlib.suppress(OSError):
                 self.folder.console.write_text(text + "\n")
+
+    @property
+    def wanted_end(self) -> bool:
+        """Whether somebody asked for the end, rather than the machine dying by itself."""
+        return self._stopping
 
     @property
     def alive(self) -> bool:

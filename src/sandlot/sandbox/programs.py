@@ -114,19 +114,6 @@ class Programs(Looking):
         """
         return [Job(self._session, job) for job in await (await self._session()).jobs()]
 
-    async def main_job(self) -> Job:
-        """The command that a detached sandbox was made with, as a job.
-
-        Raises:
-            WrongState: it has none, or the sandbox does not run.
-        """
-        session = await self._session()
-        main = self._folder.run_state().main
-        found = [job for job in await session.jobs() if job.process == main]
-        if not found:
-            raise WrongState(f"sandbox {self.name!r} has no command of its own that is known")
-        return Job(self._session, found[0])
-
     async def job(self, id: str) -> Job:
         """A job by its id, or by the unique beginning of it.
 

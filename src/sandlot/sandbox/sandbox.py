@@ -7,13 +7,15 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from sandlot.errors import SandboxError
+from sandlot.errors import SandboxError, SandboxNotFound
 from sandlot.sandbox.door import sweep_doors
 from sandlot.sandbox.host import DEFAULT_DISK, Host
 from sandlot.sandbox.life import STOP_GRACE, Life
 from sandlot.sandbox.lifecycle import create_folder
 from sandlot.sandbox.looking import SandboxInfo
 from sandlot.sandbox.options import make_record
+from sandlot.sandbox.policy import check_policy
+from sandlot.sandbox.process import signal_number
 from sandlot.sandbox.programs import MAX_OUTPUT, Programs
 from sandlot.sandbox.pulling import find_image
 
@@ -36,6 +38,9 @@ class Sandbox(Programs, Life):
         cls, name: str | None = None, *, image: str, memory: int | str = DEFAULT_MEMORY,
         cpus: int = 1, disk: int | str = DEFAULT_DISK, env: Mapping[str, str] | None = None,
         workdir: str | None = None, user: str | None = None, hostname: str | None = None,
+        pids: int = 0, idle_timeout: float | str | None = None, idle_action: str = "stop",
+        max_duration: float | str | None = None, restart: str = "no",
+        stop_signal: str | None = None, labels: Mapping[str, str] | None = None,
         detached: bool = False, pull: str | None = None, platform: str | None = None,
     ) -> SandboxCreation:  # fmt: skip
         """Make a sandbox and start it.
@@ -53,6 +58,15 @@ class Sandbox(Programs, Life):
             workdir: where commands start; the image's, or `/`.
             user: `name|uid[:group|gid]`; the image's, or root.
             hostname: the name when None.
+            pids: how many processes its programs may have together; 0 is what the machine allows.
+            idle_timeout: seconds, or text such as `"10m"`, after which it is stopped when nobody
+                runs a program in it and no job runs; its main command does not count.
+            idle_action: `"stop"`, which keeps the disk.
+            max_duration: seconds, or text, after which it is stopped in any case.
+            restart: `"no"`, `"on-failure[:N]"`, `"always"` or `"unless-stopped"`: whether the keeper
+                of a detached one runs its main command again, in a new machine on the same disk.
+            stop_signal: what `stop` sends the main command; the image's, or SIGTERM.
+            labels: names and values of your own, for listings.
             detached: let a process of its own keep it, so that it outlives this program.
             pull: `"missing"` asks the registry when the image is not here, `"always"` each time,
                 `"never"` not at all; SANDLOT_PULL or `"missing"` when None.
@@ -66,8 +80,10 @@ class Sandbox(Programs, Life):
         async def make() -> Sandbox:
             made = await cls._make(
                 name=name, image=image, memory=memory, cpus=cpus, disk=disk, env=env,
-                workdir=workdir, user=user, hostname=hostname, detached=detached, pull=pull,
-                platform=platform,
+                workdir=workdir, user=user, hostname=hostname, detached=detached, hold=True,
+                pids=pids, idle_timeout=idle_timeout, idle_action=idle_action,
+                max_duration=max_duration, restart=restart, stop_signal=stop_signal, labels=labels,
+                pull=pull, platform=platform,
             )  # fmt: skip
             try:
                 await made.start()
@@ -86,23 +102,36 @@ class Sandbox(Programs, Life):
         workdir: str | None = None, user: str | None = None, hostname: str | None = None,
         detached: bool = False, pull: str | None = None, platform: str | None = None,
         command: Sequence[str] = (), tty: bool = False, auto_remove: bool = False,
-        stdin: bool = False,
+        stdin: bool = False, hold: bool = False, stop_signal: str | None = None, **policy: Any,
     ) -> Sandbox:  # fmt: skip
-        """A new sandbox that is not started yet; what the command line's `create` makes."""
+        """A new sandbox that is not started yet; what the command line's `create` makes.
+
+        With `hold` it is about to be started: its owner's lock is kept until then.
+        """
         host = Host.current()
         found = await find_image(host, image, pull=pull, platform=platform)
         config = found.config
+        chosen = stop_signal if stop_signal is not None else config.stop_signal
+        if chosen:
+            signal_number(chosen)
+        checked = check_policy(
+            detached=detached, auto_remove=auto_remove, stop_signal=chosen, **policy
+        )
         record = make_record(
             name=name, image=found.name, image_digest=found.digest, memory=memory, cpus=cpus, disk=disk,
             env={**config.env, **(env or {})},
             workdir=workdir if workdir is not None else config.working_dir,
             user=user if user is not None else config.user,
             hostname=hostname, command=command, tty=tty, stdin=stdin, auto_remove=auto_remove,
-            detached=detached, data=host.paths.sandboxes,
+            detached=detached, data=host.paths.sandboxes, policy=checked,
         )  # fmt: skip
-        folder, lock = await create_folder(host, record)
-        lock.release()
-        return cls(host, folder, record)
+        folder, lock = await create_folder(host, record, starts=hold)
+        made = cls(host, folder, record)
+        if hold:
+            made._lock = lock
+        else:
+            lock.release()
+        return made
 
     @classmethod
     async def get(cls, name: str) -> Sandbox:
@@ -116,13 +145,24 @@ class Sandbox(Programs, Life):
         return cls(host, folder, folder.record())
 
     @classmethod
-    async def list(cls) -> list[SandboxInfo]:
-        """Every sandbox of this user, by name."""
+    async def list(
+        cls, *, unreadable: Callable[[SandboxError], None] | None = None
+    ) -> list[SandboxInfo]:
+        """Every sandbox of this user, by name.
+
+        Args:
+            unreadable: is told of each whose record cannot be read, which is left out.
+        """
         infos = []
         host = Host.current()
         for folder in host.sandboxes.all():
-            with contextlib.suppress(SandboxError):
+            try:
                 infos.append(SandboxInfo(folder.record(), folder.run_state()))
+            except SandboxNotFound:
+                pass  # removed at this moment
+            except SandboxError as error:
+                if unreadable is not None:
+                    unreadable(error)
         sweep_doors(host.paths.sockets, {info.record.id for info in infos})
         return infos
 

@@ -57,6 +57,23 @@ class FileLock:
             if not path.parent.exists():
                 return None
 
+    @classmethod
+    def adopt(cls, descriptor: int, path: Path) -> FileLock:
+        """The lock that another program took and left to this one with an inherited descriptor."""
+        os.set_inheritable(descriptor, False)
+        return cls(descriptor, path)
+
+    @property
+    def descriptor(self) -> int:
+        """For a child that is to have the lock; see `hand_over`."""
+        return self._descriptor
+
+    def hand_over(self) -> None:
+        """Forget the lock without releasing it: a child holds it now."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
     def release(self) -> None:
         """Let others have it. Releasing twice is allowed."""
         if self._descriptor >= 0:

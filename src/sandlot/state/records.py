@@ -8,6 +8,7 @@ dies, the next reader sees a stopped sandbox. See docs/design/0004-state-without
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -19,12 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from sandlot.errors import NameTaken, SandboxNotFound, StateError, WrongState
+from sandlot.state.events import EventLog
 from sandlot.state.lock import FileLock, is_held
 
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxRecord:
-    """What a sandbox was made with. Sizes in bytes, `created` in seconds since 1970."""
+    """What a sandbox was made with. Sizes in bytes, times in seconds, `created` since 1970.
+
+    0 and empty mean: no limit of its own. `restart` is `no`, `on-failure[:N]`, `always` or
+    `unless-stopped`.
+    """
 
     id: str
     name: str
@@ -44,11 +50,22 @@ class SandboxRecord:
     auto_remove: bool = False
     detached: bool = False
     created: float = 0.0
+    labels: dict[str, str] = field(default_factory=dict)
+    pids: int = 0
+    idle_timeout: float = 0.0
+    idle_action: str = "stop"
+    max_duration: float = 0.0
+    restart: str = "no"
+    stop_signal: str = ""
+    stop_grace: float = 10.0
 
 
 @dataclass(frozen=True)
 class RunState:
-    """Whether a sandbox runs, and how its main command, the job `main`, ended when it has."""
+    """Whether a sandbox runs, and how its main command, the job `main`, ended when it has.
+
+    `owner` and `monitor` are process ids; `reason` says why the last run ended.
+    """
 
     running: bool
     owner: int = 0
@@ -57,6 +74,11 @@ class RunState:
     exit_code: int | None = None
     finished: float = 0.0
     main: int = 0
+    paused: bool = False
+    restarts: int = 0
+    restarting: bool = False
+    oom: bool = False
+    reason: str = ""
 
 
 class SandboxFolder:
@@ -87,14 +109,17 @@ class SandboxFolder:
         return self.path / "console.log"
 
     def record(self) -> SandboxRecord:
-        """What it was made with.
+        """What it was made with. The folder's name is the sandbox's, whatever the record says.
 
         Raises:
             SandboxNotFound: it is gone.
             StateError: its record cannot be read.
         """
         try:
-            return SandboxRecord(**json.loads((self.path / "sandbox.json").read_text()))
+            data = json.loads((self.path / "sandbox.json").read_text())
+            if not self.path.name.startswith("."):
+                data["name"] = self.path.name
+            return SandboxRecord(**data)
         except FileNotFoundError:
             raise SandboxNotFound(f"no sandbox is named {self.path.name!r}") from None
         except (OSError, ValueError, TypeError) as error:
@@ -150,6 +175,28 @@ class SandboxFolders:
     def __init__(self, root: Path) -> None:
         self._root = root
 
+    @property
+    def events(self) -> EventLog:
+        """What happens to all of them."""
+        return EventLog(self._root.parent / "events.jsonl")
+
+    @contextlib.contextmanager
+    def _sweeping(self, *, alone: bool) -> Iterator[bool]:
+        """Makers share the root's lock until they hold their folder's; who sweeps has it alone.
+
+        So a folder that is half made and not locked is surely a dead program's.
+        """
+        descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            try:
+                fcntl.flock(descriptor, (fcntl.LOCK_EX | fcntl.LOCK_NB) if alone else fcntl.LOCK_SH)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+        finally:
+            os.close(descriptor)
+
     @contextlib.contextmanager
     def creating(self, record: SandboxRecord) -> Iterator[tuple[SandboxFolder, FileLock]]:
         """A new folder to fill, which gets its name when the block ends well.
@@ -161,16 +208,17 @@ class SandboxFolders:
         """
         self._refuse_taken(record.name)
         partial = self._root / f".new-{record.id}"
+        lock: FileLock | None = None
         try:
-            partial.mkdir(mode=0o700)
+            with self._sweeping(alone=False):
+                partial.mkdir(mode=0o700)
+                lock = FileLock.take(partial / "owner.lock")
         except OSError as error:
             raise StateError(
                 f"the state directory {self._root} cannot be written: {error.strerror}",
                 hint="make it writable, or set SANDLOT_DATA to a folder that is",
             ) from error
-        lock: FileLock | None = None
         try:
-            lock = FileLock.take(partial / "owner.lock")
             assert lock is not None
             folder = SandboxFolder(partial)
             write_json(partial / "sandbox.json", asdict(record))
@@ -181,6 +229,7 @@ class SandboxFolders:
                 self._refuse_taken(record.name)
                 raise
             folder.path = self._root / record.name
+            self.events.append("created", record.name, record.id, record.image)
         except BaseException:
             if lock is not None:
                 lock.release()
@@ -220,36 +269,65 @@ class SandboxFolders:
     def all(self) -> list[SandboxFolder]:
         """Every sandbox, by name; leftovers of dead programs are cleaned away first."""
         folders = []
+        half_made = []
         for path in sorted(self._root.iterdir()):
             if path.name.startswith("."):
-                self._sweep(path)
+                half_made.append(path)
             elif path.is_dir():
                 folder = SandboxFolder(path)
                 if not self._left_behind(folder):
                     folders.append(folder)
+        if half_made:
+            self._sweep(half_made)
         return folders
 
-    def _sweep(self, path: Path) -> None:
-        """Remove a folder that was never finished, or never quite removed, if its maker is dead."""
-        young = False
-        with contextlib.suppress(OSError):
-            young = time.time() - path.stat().st_mtime < 60  # its maker may not hold the lock yet
-        if not young and not is_held(path / "owner.lock"):
-            shutil.rmtree(path, ignore_errors=True)
+    def half_made(self) -> list[Path]:
+        """Folders that were never finished, or never quite removed, of makers that are dead."""
+        with self._sweeping(alone=True) as alone:
+            return [
+                path
+                for path in self._root.iterdir()
+                if alone and path.name.startswith((".new-", ".rm-"))
+                and not is_held(path / "owner.lock")
+            ]  # fmt: skip
+
+    def _sweep(self, paths: list[Path]) -> None:
+        with self._sweeping(alone=True) as alone:
+            for path in paths:
+                if alone and path.is_dir() and not is_held(path / "owner.lock"):
+                    shutil.rmtree(path, ignore_errors=True)
 
     def _left_behind(self, folder: SandboxFolder) -> bool:
-        """Remove a `--rm` sandbox whose owner died before it could."""
-        state = folder.path / "run.json"
-        if not state.exists() or is_held(folder.lock_path):
-            return False
+        """Write down the end of an owner that was killed, and remove a `--rm` sandbox of its."""
         try:
-            doomed = folder.record().auto_remove
-        except (SandboxNotFound, StateError):
+            ran = (folder.path / "run.json").read_bytes()
+            made = (folder.path / "sandbox.json").read_bytes()
+        except OSError:
             return False
-        if doomed:
-            with contextlib.suppress(WrongState, SandboxNotFound):
-                self.remove(folder)
-        return doomed
+        ended = b'"owner"' not in ran or b'"owner": 0' in ran
+        if (ended and b'"auto_remove": true' not in made) or is_held(folder.lock_path):
+            return False
+        lock = FileLock.take(folder.lock_path)
+        if lock is None:
+            return not folder.path.exists()
+        try:
+            record = folder.record()
+            state = folder.run_state()
+            if state.owner:
+                folder.write_run_state(
+                    started=state.started, finished=time.time(), exit_code=state.exit_code,
+                    reason="its owner was killed",
+                )  # fmt: skip
+                self.events.append(
+                    "stopped", record.name, record.id, record.image, reason="its owner was killed"
+                )
+            if record.auto_remove:
+                self.remove(folder, lock)
+            return record.auto_remove
+        except (SandboxNotFound, StateError, WrongState):
+            return not folder.path.exists()
+        finally:
+            lock.release()
 
     def remove(self, folder: SandboxFolder, lock: FileLock | None = None) -> None:
         """Remove a stopped sandbox, or one whose owner's `lock` the caller holds.
@@ -267,10 +345,41 @@ class SandboxFolders:
             )
         try:
             doomed = self._root / f".rm-{secrets.token_hex(6)}"
+            name, id, image = folder.path.name, "", ""
+            with contextlib.suppress(SandboxNotFound, StateError):
+                record = folder.record()
+                id, image = record.id, record.image
             try:
                 folder.path.rename(doomed)
             except FileNotFoundError:
                 raise SandboxNotFound(f"no sandbox is named {folder.path.name!r}") from None
+            self.events.append("removed", name, id, image)
             shutil.rmtree(doomed, ignore_errors=True)
         finally:
             mine.release()
+
+    def rename(self, folder: SandboxFolder, name: str) -> SandboxFolder:
+        """Give a stopped sandbox another name.
+
+        Raises:
+            NameTaken: another sandbox has it.
+            WrongState: it runs.
+        """
+        old = folder.path.name
+        lock = FileLock.take(folder.lock_path)
+        if lock is None:
+            raise WrongState(
+                f"sandbox {old!r} is running", hint=f"stop it first with `sandlot stop {old}`"
+            )
+        try:
+            self._refuse_taken(name)
+            record = folder.record()
+            try:
+                folder.path.rename(self._root / name)
+            except OSError:
+                self._refuse_taken(name)
+                raise
+            self.events.append("renamed", name, record.id, record.image, before=old)
+            return SandboxFolder(self._root / name)
+        finally:
+            lock.release()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import signal as signals
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 from sandlot.engine.base import MachineStats
+from sandlot.errors import SandboxError
 from sandlot.sandbox import job as jobs
 from sandlot.sandbox import process as asynchronous
 from sandlot.sandbox import sandbox as origin
 from sandlot.sandbox.result import ExecResult
+from sandlot.state.events import Event
 from sandlot.state.records import SandboxFolder, SandboxRecord
 from sandlot.sync.portal import run
 from sandlot.sync.processes import Job, Process
@@ -27,6 +30,9 @@ class Sandbox:
         cls, name: str | None = None, *, image: str, memory: int | str = origin.DEFAULT_MEMORY,
         cpus: int = 1, disk: int | str = origin.DEFAULT_DISK, env: Mapping[str, str] | None = None,
         workdir: str | None = None, user: str | None = None, hostname: str | None = None,
+        pids: int = 0, idle_timeout: float | str | None = None, idle_action: str = "stop",
+        max_duration: float | str | None = None, restart: str = "no",
+        stop_signal: str | None = None, labels: Mapping[str, str] | None = None,
         detached: bool = False, pull: str | None = None, platform: str | None = None,
     ) -> Sandbox:  # fmt: skip
         """See `sandlot.Sandbox.create`."""
@@ -34,7 +40,10 @@ class Sandbox:
         async def make() -> origin.Sandbox:
             return await origin.Sandbox.create(
                 name, image=image, memory=memory, cpus=cpus, disk=disk, env=env, workdir=workdir,
-                user=user, hostname=hostname, detached=detached, pull=pull, platform=platform,
+                user=user, hostname=hostname, pids=pids, idle_timeout=idle_timeout,
+                idle_action=idle_action, max_duration=max_duration, restart=restart,
+                stop_signal=stop_signal, labels=labels, detached=detached, pull=pull,
+                platform=platform,
             )  # fmt: skip
 
         return cls(run(make()))
@@ -78,6 +87,24 @@ class Sandbox:
         """See `sandlot.Sandbox.info`."""
         return self._sandbox.info()
 
+    def inspect(self) -> dict[str, Any]:
+        """See `sandlot.Sandbox.inspect`."""
+        return self._sandbox.inspect()
+
+    @classmethod
+    def events(cls, *, since: float = 0.0, follow: bool = False) -> Iterator[Event]:
+        """See `sandlot.Sandbox.events`."""
+        source = origin.Sandbox.events(since=since, follow=follow)
+        while True:
+            try:
+                yield run(anext(source))
+            except StopAsyncIteration:
+                return
+
+    def note_exit(self, code: int, signal: int | None = None, *, oom: bool = False) -> None:
+        """See `sandlot.Sandbox.note_exit`."""
+        self._sandbox.note_exit(code, signal, oom=oom)
+
     def stats(self) -> MachineStats:
         """See `sandlot.Sandbox.stats`."""
         return self._sandbox.stats()
@@ -86,17 +113,37 @@ class Sandbox:
         """See `sandlot.Sandbox.start`."""
         run(self._sandbox.start())
 
-    def stop(self, *, grace: float | str = origin.STOP_GRACE, kill: bool = False) -> None:
+    def stop(self, *, grace: float | str | None = None, kill: bool = False) -> None:
         """See `sandlot.Sandbox.stop`."""
         run(self._sandbox.stop(grace=grace, kill=kill))
+
+    def kill(self, signal: int | str = signals.SIGKILL) -> None:
+        """See `sandlot.Sandbox.kill`."""
+        run(self._sandbox.kill(signal))
+
+    def restart(self, *, grace: float | str | None = None) -> None:
+        """See `sandlot.Sandbox.restart`."""
+        run(self._sandbox.restart(grace=grace))
+
+    def pause(self) -> None:
+        """See `sandlot.Sandbox.pause`."""
+        run(self._sandbox.pause())
+
+    def resume(self) -> None:
+        """See `sandlot.Sandbox.resume`."""
+        run(self._sandbox.resume())
+
+    def rename(self, name: str) -> None:
+        """See `sandlot.Sandbox.rename`."""
+        run(self._sandbox.rename(name))
 
     def remove(self) -> None:
         """See `sandlot.Sandbox.remove`."""
         run(self._sandbox.remove())
 
-    def wait(self) -> None:
+    def wait(self) -> int | None:
         """See `sandlot.Sandbox.wait`."""
-        run(self._sandbox.wait())
+        return run(self._sandbox.wait())
 
     def exec(
         self, command: str | Sequence[str | bytes], *, stdin: bytes | str | None = None,
@@ -172,6 +219,8 @@ class Sandbox:
         self.remove()
 
     @classmethod
-    def list(cls) -> list[origin.SandboxInfo]:
+    def list(
+        cls, *, unreadable: Callable[[SandboxError], None] | None = None
+    ) -> list[origin.SandboxInfo]:
         """See `sandlot.Sandbox.list`."""
-        return run(origin.Sandbox.list())
+        return run(origin.Sandbox.list(unreadable=unreadable))

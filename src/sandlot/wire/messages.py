@@ -98,6 +98,8 @@ class Shutdown(Message):
 
     kind: ClassVar[int] = 0x06
     grace_ms: int = _tag(1, 0)
+    signal: int = _tag(2, 0)
+    process: int = _tag(3, 0)
 
 
 @dataclass(frozen=True, kw_only=True)

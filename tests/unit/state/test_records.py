@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sandlot.errors import NameTaken, SandboxNotFound, StateError, WrongState
-from sandlot.state.lock import FileLock
+from sandlot.state.lock import FileLock, is_held
 from sandlot.state.records import SandboxFolder, SandboxFolders, SandboxRecord, write_json
 
 
@@ -32,12 +32,6 @@ def make(folders: SandboxFolders, new: SandboxRecord) -> SandboxFolder:
 @pytest.fixture
 def folders(tmp_path: Path) -> SandboxFolders:
     return SandboxFolders(tmp_path)
-
-
-def old(path: Path) -> None:
-    """Make a folder look as if it had been left two minutes ago."""
-    then = path.stat().st_mtime - 120
-    os.utime(path, (then, then))
 
 
 def test_a_record_comes_back(folders: SandboxFolders) -> None:
@@ -111,15 +105,17 @@ def test_a_failure_while_filling_leaves_nothing(folders: SandboxFolders, tmp_pat
 
 
 def test_half_made_folders_of_the_dead_are_swept(folders: SandboxFolders, tmp_path: Path) -> None:
-    for name in (".new-dead", ".new-young", ".rm-dead", ".new-held"):
+    for name in (".new-dead", ".rm-dead", ".new-held"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "owner.lock").touch()
     lock = FileLock.take(tmp_path / ".new-held" / "owner.lock")
     assert lock is not None
-    for name in (".new-dead", ".rm-dead", ".new-held"):
-        old(tmp_path / name)
+    with folders._sweeping(alone=False):  # somebody is about to take the lock of a new folder
+        assert folders.all() == [] and folders.half_made() == []
+    assert {p.name for p in tmp_path.iterdir()} == {".new-dead", ".rm-dead", ".new-held"}
+    assert {p.name for p in folders.half_made()} == {".new-dead", ".rm-dead"}
     assert folders.all() == []
-    assert {p.name for p in tmp_path.iterdir()} == {".new-young", ".new-held"}
+    assert {p.name for p in tmp_path.iterdir()} == {".new-held"}
     lock.release()
 
 
@@ -200,3 +196,43 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         write_json(tmp_path / "gone" / "x.json", {})
     write_json(tmp_path / "x.json", [1])
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_an_owner_that_was_killed_is_written_down_once(tmp_path: Path) -> None:
+    (tmp_path / "sandboxes").mkdir()
+    folders = SandboxFolders(tmp_path / "sandboxes")
+    folder = make(folders, record())
+    folder.write_run_state(owner=9, monitor=8, started=3.0, exit_code=None)
+    for _ in range(2):
+        assert [f.path.name for f in folders.all()] == ["box"]
+    state = folder.run_state()
+    assert (state.owner, state.started, state.reason) == (0, 3.0, "its owner was killed")
+    kinds = [e.kind for e in folders.events.read() if e.id == folder.record().id]
+    assert kinds.count("stopped") == 1
+
+
+def test_renaming(folders: SandboxFolders) -> None:
+    folder = make(folders, record())
+    make(folders, record("other", id="99" * 6))
+    with pytest.raises(NameTaken):
+        folders.rename(folder, "other")
+    lock = FileLock.take(folder.lock_path)
+    assert lock is not None
+    with pytest.raises(WrongState, match="is running"):
+        folders.rename(folder, "new")
+    lock.release()
+    assert folders.rename(folder, "new").record().name == "new"
+    assert [f.path.name for f in folders.all()] == ["new", "other"]
+    with pytest.raises(SandboxNotFound):
+        folders.find("box")
+
+
+def test_a_lock_is_left_to_a_child(tmp_path: Path) -> None:
+    lock = FileLock.take(tmp_path / "lock")
+    assert lock is not None
+    copy = FileLock.adopt(os.dup(lock.descriptor), tmp_path / "lock")
+    lock.hand_over()
+    lock.release()  # does nothing any more
+    assert is_held(tmp_path / "lock")
+    copy.release()
+    assert not is_held(tmp_path / "lock")

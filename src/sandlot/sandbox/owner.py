@@ -1,0 +1,336 @@
+"""Who runs a sandbox: the lock, the door, the machines one after the other, and their end.
+
+A program that starts an attached sandbox has one `Owner`; a keeper has one for its detached
+sandbox, and may bring up several machines with it (`restart`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from sandlot.errors import SandboxDied, SandboxError, SandboxNotFound, WrongState
+from sandlot.guest.session import GuestSession
+from sandlot.sandbox.door import Door, door_path
+from sandlot.sandbox.host import Host
+from sandlot.sandbox.owned import OwnedMachine
+from sandlot.state.lock import FileLock
+from sandlot.state.records import SandboxFolder, SandboxRecord
+
+
+class Owner:
+    """Runs one sandbox in this program. Made by `take`; `bring_up` starts its machine."""
+
+    def __init__(
+        self, host: Host, folder: SandboxFolder, record: SandboxRecord, lock: FileLock
+    ) -> None:
+        self.folder = folder
+        self.record = record
+        self.owned: OwnedMachine | None = None
+        self.stays = False
+        """Whether the sandbox goes on when its machine has ended: a keeper decides then."""
+        self.main = 0
+        """The job that is the main command."""
+        self.paused = False
+        self.stopping = ""
+        """Why it is being stopped, or empty."""
+        self.on_end: list[Callable[[], None]] = []
+        self._host = host
+        self._lock: FileLock | None = lock
+        self._door = Door(self, door_path(host.paths.sockets, record.id))
+        self._starting: asyncio.Task[OwnedMachine] | None = None
+        self._up = asyncio.Event()
+        self.stop_asked = asyncio.Event()
+        self._over = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._last_task: asyncio.Task[None] | None = None
+        self._restarts = 0
+        self._used = time.monotonic()
+        self._busy = 0
+
+    @classmethod
+    def take(cls, host: Host, folder: SandboxFolder, lock: FileLock | None = None) -> Owner:
+        """Become the owner of a stopped sandbox, and open its door.
+
+        Raises:
+            WrongState: it runs already.
+            SandboxNotFound: it is gone.
+        """
+        mine = lock or FileLock.take(folder.lock_path)
+        if mine is None:
+            if not folder.path.exists():
+                raise SandboxNotFound(f"no sandbox is named {folder.path.name!r}")
+            raise WrongState(f"sandbox {folder.path.name!r} is running already")
+        try:
+            owner = cls(host, folder, folder.record(), mine)
+            folder.write_run_state()
+            owner._door.open()
+        except BaseException:
+            mine.release()
+            raise
+        return owner
+
+    # -- machines --------------------------------------------------------------------------
+
+    async def bring_up(self) -> OwnedMachine:
+        """Start the machine.
+
+        Raises:
+            WrongState: somebody stopped the sandbox meanwhile.
+            BootError, ImageError, EngineUnavailable: it cannot run.
+        """
+        try:
+            if self.stopping:
+                raise self._stopped()
+            self._starting = asyncio.get_running_loop().create_task(
+                OwnedMachine.restore(self._host, self.folder, self.record)
+            )
+            try:
+                self.owned = await asyncio.shield(self._starting)
+            except asyncio.CancelledError:
+                if not self.stopping:
+                    self._starting.cancel()
+                    with contextlib.suppress(asyncio.CancelledError, SandboxError):
+                        await self._starting
+                    raise
+                raise self._stopped() from None
+            finally:
+                self._starting = None
+            self.owned.on_end.append(self._machine_ended)
+            self.folder.write_run_state(
+                owner=os.getpid(), monitor=self.owned.machine.pid, started=time.time(),
+                restarts=self._restarts,
+            )  # fmt: skip
+        except BaseException:
+            if self.owned is not None:
+                await self.owned.kill()
+            self.finish()
+            raise
+        self.paused = False
+        self.touch()
+        self._up.set()
+        self._event("started")
+        for work in (self._watch_idleness(), self._watch_duration()):
+            self._start(work)
+        return self.owned
+
+    def _stopped(self) -> WrongState:
+        return WrongState(f"sandbox {self.record.name!r} was stopped while it started")
+
+    def _machine_ended(self) -> None:
+        self._up.clear()
+        self._cancel_tasks()
+        if not self.stays or self.stopping:
+            self.finish()
+
+    def restarting(self, count: int) -> None:
+        """The machine has ended and another one comes soon."""
+        self._restarts = count
+        state = self.folder.run_state()
+        self.folder.write_run_state(
+            owner=os.getpid(), started=state.started, exit_code=state.exit_code, oom=state.oom,
+            restarts=count, restarting=True,
+        )  # fmt: skip
+        self._event("restarting", count=count)
+
+    def finish(self) -> None:
+        """The sandbox has stopped: write it down, close the door, let others have it."""
+        if self._lock is None:
+            return
+        self._cancel_tasks()
+        self._door.close()
+        with contextlib.suppress(SandboxError, OSError):
+            state = self.folder.run_state()
+            reason = self.stopping
+            if not reason and self.owned is not None and not self.owned.wanted_end:
+                reason = "its machine died"
+            self.folder.write_run_state(
+                started=state.started, finished=time.time(), exit_code=state.exit_code,
+                restarts=self._restarts, oom=state.oom, reason=reason,
+            )  # fmt: skip
+            if state.started:
+                self._event("stopped", **({"reason": reason} if reason else {}))
+        self._lock.release()
+        self._lock = None
+        for each in self.on_end:
+            each()
+        self._over.set()
+
+    # -- what others ask -------------------------------------------------------------------
+
+    async def session(self) -> GuestSession:
+        """The session with the guest, as soon as it is up.
+
+        Raises:
+            WrongState: the sandbox is paused, or waits to be restarted.
+            SandboxDied: it has ended.
+        """
+        name = self.record.name
+        if self._starting is not None or (self.owned is None and self._lock is not None):
+            up = asyncio.get_running_loop().create_task(self._up.wait())
+            over = asyncio.get_running_loop().create_task(self._over.wait())
+            await asyncio.wait([up, over], return_when=asyncio.FIRST_COMPLETED)
+            up.cancel()
+            over.cancel()
+        if self.stopping:
+            why = "" if self.stopping == "stopped" else f": {self.stopping}"
+            raise SandboxDied(f"sandbox {name!r} was stopped{why}")
+        if self.paused:
+            raise WrongState(
+                f"sandbox {name!r} is paused", hint=f"let it go on with `sandlot unpause {name}`"
+            )
+        owned = self.owned
+        if owned is not None and owned.session.channel.error is not None:
+            if not owned.alive:
+                await owned.ended()
+            raise owned.session.channel.error
+        if owned is None or not owned.alive:
+            if self._lock is not None:
+                raise WrongState(f"sandbox {name!r} waits to be restarted", hint="try again later")
+            raise SandboxDied(f"sandbox {name!r} was stopped")
+        return owned.session
+
+    async def stop(self, grace: float, *, kill: bool = False, reason: str = "stopped") -> None:
+        """End the machine, and the sandbox's life; returns when it is over."""
+        self.stopping = self.stopping or reason
+        if self.owned is not None:
+            self.owned.why = self.owned.why or reason
+        self.stop_asked.set()
+        if self._starting is not None:
+            self._starting.cancel()
+        elif self.owned is not None and self.owned.alive:
+            if kill:
+                await self.owned.kill()
+            else:
+                if self.paused:
+                    await self.resume()
+                await self.owned.shutdown(grace, signal=self.record.stop_signal, process=self.main)
+        elif not self.stays:
+            self.finish()
+        await self._over.wait()
+
+    async def pause(self) -> None:
+        """Stop the processors. Pausing twice is allowed."""
+        owned = await self._alive()
+        if not self.paused:
+            self.paused = True
+            owned.session.channel.hold(True)
+            await owned.machine.pause()
+            self.folder.update_run_state(paused=True)
+            self._event("paused")
+
+    async def resume(self) -> None:
+        """Let the processors run, with the right time. Resuming twice is allowed."""
+        owned = await self._alive()
+        if self.paused:
+            await owned.machine.resume()
+            owned.session.channel.hold(False)
+            self.paused = False
+            owned.session.set_clock()
+            self.touch()
+            self.folder.update_run_state(paused=False)
+            self._event("resumed")
+
+    async def _alive(self) -> OwnedMachine:
+        if not self.paused:
+            await self.session()
+        if self.owned is None or not self.owned.alive:
+            raise WrongState(f"sandbox {self.record.name!r} is not running")
+        return self.owned
+
+    async def ended(self) -> None:
+        """Wait until the sandbox has stopped."""
+        if self.owned is not None and not self.owned.alive:
+            await self.owned.ended()
+        await self._over.wait()
+
+    async def over(self) -> None:
+        """Wait until it stops, for whatever reason, without stopping it."""
+        await self._over.wait()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the sandbox can still be used."""
+        return self._lock is not None and self.owned is not None and self.owned.alive
+
+    def note_exit(self, code: int, signal: int | None, *, oom: bool) -> None:
+        """The main command has ended."""
+        self.folder.update_run_state(exit_code=code, oom=oom)
+        if oom:
+            self._event("oom", memory=self.record.memory)
+        details = {"exit_code": code} | ({"signal": signal} if signal else {})
+        self._event("exited", **details)
+
+    def _event(self, kind: str, **details: Any) -> None:
+        record = self.record
+        self._host.sandboxes.events.append(
+            kind, self.folder.path.name, record.id, record.image, **details
+        )
+
+    # -- limits of time --------------------------------------------------------------------
+
+    def touch(self) -> None:
+        """Somebody uses the sandbox now."""
+        self._used = time.monotonic()
+
+    @contextlib.contextmanager
+    def using(self) -> Any:
+        """Somebody uses it until the block ends."""
+        self._busy += 1
+        try:
+            yield
+        finally:
+            self._busy -= 1
+            self.touch()
+
+    async def _watch_idleness(self) -> None:
+        limit = self.record.idle_timeout
+        while limit:
+            idle = time.monotonic() - self._last_use()
+            if idle < limit:
+                await asyncio.sleep(limit - idle)
+                continue
+            if self.paused or await self._has_jobs():
+                self.touch()
+                continue
+            self._stop_soon(f"idle for {limit:g} s")
+            return
+
+    def _last_use(self) -> float:
+        assert self.owned is not None
+        channel = self.owned.session.channel
+        # The main command is watched all the time, which is no use of the sandbox.
+        if self._busy or channel.open_streams > (1 if self.main else 0):
+            self.touch()
+        return max(self._used, channel.last_used)
+
+    async def _has_jobs(self) -> bool:
+        try:
+            jobs = await (await self.session()).jobs()
+        except SandboxError:
+            return False
+        return any(job.flags & job.RUNNING and job.process != self.main for job in jobs)
+
+    async def _watch_duration(self) -> None:
+        if limit := self.record.max_duration:
+            await asyncio.sleep(limit)
+            self._stop_soon(f"ran for {limit:g} s")
+
+    def _stop_soon(self, reason: str) -> None:
+        # Not one of the tasks that the end cancels.
+        self._last_task = asyncio.get_running_loop().create_task(
+            self.stop(self.record.stop_grace, reason=reason)
+        )
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _cancel_tasks(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
