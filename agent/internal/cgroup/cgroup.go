@@ -21,14 +21,22 @@ type Tree struct {
 	most     int
 }
 
-// Group is one process's control group.
+// Group is one process's control group. It is used again for another when nothing runs in it any
+// more: to make one and to charge the first memory to it costs an emulated machine milliseconds.
 type Group struct {
 	tree *Tree
 	name string
 	fd   int
+
+	// Files that are read at each end, and what they said when the group was last parked.
+	peakFile, eventsFile, currentFile int
+	peak, current, oomKills           uint64
 }
 
-const spares = 4
+const (
+	spares     = 4  // made ahead
+	mostSpares = 64 // kept for another use
+)
 
 // Set up below root, an open directory of the hierarchy. The agent moves to a group of its own
 // with a hundred times the weight, so that it answers however many processes run. There is no
@@ -49,7 +57,7 @@ func New(root int) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Tree{fd: fd, spare: make(chan *Group, spares), lingered: make(chan *Group, 4096)}
+	t := &Tree{fd: fd, spare: make(chan *Group, mostSpares), lingered: make(chan *Group, 4096)}
 	// The processor is shared among the groups, not among all processes: a child that has just
 	// been forked holds up the agent until it executes its program.
 	write(fd, "cgroup.subtree_control", "+cpu +memory +pids")
@@ -104,11 +112,15 @@ func (t *Tree) Take() (*Group, error) {
 	}
 }
 
-// Prepare makes groups for the next processes, and removes those that have become empty.
+// Prepare makes groups for the next processes, from those that have become empty first.
 func (t *Tree) Prepare() {
 	for range len(t.lingered) {
 		g := <-t.lingered
-		g.Remove()
+		if g.populated() {
+			g.Remove()
+		} else if !g.park() {
+			g.destroy()
+		}
 	}
 	for len(t.spare) < spares {
 		g, err := t.make()
@@ -118,7 +130,7 @@ func (t *Tree) Prepare() {
 		select {
 		case t.spare <- g:
 		default:
-			g.Remove()
+			g.destroy()
 		}
 	}
 }
@@ -136,7 +148,10 @@ func (t *Tree) make() (*Group, error) {
 		return nil, err
 	}
 	write(fd, "pids.max", t.pids)
-	return &Group{tree: t, name: name, fd: fd}, nil
+	g := &Group{tree: t, name: name, fd: fd}
+	g.peakFile, g.eventsFile = open(fd, "memory.peak"), open(fd, "memory.events")
+	g.currentFile = open(fd, "memory.current")
+	return g, nil
 }
 
 // Fd is the group's directory.
@@ -164,27 +179,64 @@ func (g *Group) Processes() []int {
 	return pids
 }
 
-// Peak is the most memory that the group had, in bytes; 0 if the kernel does not tell.
+// Peak is the most memory that the group had in this use, in bytes; 0 if that is not known, because
+// the kernel does not tell, or because an earlier use had more.
 func (g *Group) Peak() uint64 {
-	n, _ := strconv.ParseUint(string(bytes.TrimSpace(read(g.fd, "memory.peak"))), 10, 64)
-	return n
+	peak := number(again(g.peakFile))
+	if peak <= g.peak || peak < g.current {
+		return 0
+	}
+	return peak - g.current
 }
 
 // KilledForMemory says whether the kernel killed a process of the group for lack of memory.
-func (g *Group) KilledForMemory() bool {
-	events := read(g.fd, "memory.events")
-	_, after, found := bytes.Cut(events, []byte("oom_kill "))
-	return found && len(after) > 0 && after[0] != '0'
+func (g *Group) KilledForMemory() bool { return g.killedForMemory() > g.oomKills }
+
+func (g *Group) killedForMemory() uint64 {
+	_, after, _ := bytes.Cut(again(g.eventsFile), []byte("oom_kill "))
+	line, _, _ := bytes.Cut(after, []byte("\n"))
+	return number(line)
 }
 
-// Remove removes the group, now or as soon as nothing runs in it any more.
-func (g *Group) Remove() {
-	if err := rmdir(g.tree.fd, g.name); err == syscall.EBUSY {
-		select {
-		case g.tree.lingered <- g:
-			return
-		default:
+func (g *Group) populated() bool {
+	return !bytes.Contains(read(g.fd, "cgroup.events"), []byte("populated 0"))
+}
+
+// park keeps an empty group for another use, if it is as a new one would be.
+func (g *Group) park() bool {
+	var st syscall.Stat_t
+	if syscall.Fstat(g.fd, &st) != nil || st.Nlink > 2 { // groups in it
+		return false
+	}
+	for name, fresh := range map[string]string{"pids.max": g.tree.pids, "memory.max": "max", "cgroup.freeze": "0"} {
+		if text := bytes.TrimSpace(read(g.fd, name)); len(text) > 0 && string(text) != fresh {
+			return false
 		}
 	}
-	syscall.Close(g.fd)
+	g.peak, g.current = number(again(g.peakFile)), number(again(g.currentFile))
+	g.oomKills = g.killedForMemory()
+	select {
+	case g.tree.spare <- g:
+		return true
+	default:
+		return false
+	}
+}
+
+// Remove gives the group back, for when nothing runs in it any more.
+func (g *Group) Remove() {
+	select {
+	case g.tree.lingered <- g:
+	default:
+		g.destroy()
+	}
+}
+
+func (g *Group) destroy() {
+	rmdir(g.tree.fd, g.name)
+	for _, fd := range []int{g.fd, g.peakFile, g.eventsFile, g.currentFile} {
+		if fd >= 0 {
+			syscall.Close(fd)
+		}
+	}
 }

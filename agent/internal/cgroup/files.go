@@ -32,6 +32,30 @@ func openDir(at int, name string) (int, error) {
 	return syscall.Openat(at, name, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
 }
 
+// open opens a file to be read again and again; -1 if there is none.
+func open(at int, name string) int {
+	fd, err := syscall.Openat(at, name, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return -1
+	}
+	return fd
+}
+
+// again reads a small file that is open from its start.
+func again(fd int) []byte {
+	var buffer [512]byte
+	n, err := syscall.Pread(fd, buffer[:], 0)
+	if err != nil || n <= 0 {
+		return nil
+	}
+	return buffer[:n]
+}
+
+func number(text []byte) uint64 {
+	n, _ := strconv.ParseUint(string(bytes.TrimSpace(text)), 10, 64)
+	return n
+}
+
 func write(at int, name, value string) error {
 	fd, err := syscall.Openat(at, name, syscall.O_WRONLY|syscall.O_CLOEXEC, 0)
 	if err != nil {

@@ -149,38 +149,48 @@ func (p *Process) part() {
 	if p.input != nil {
 		p.input.close()
 	}
-	p.group.Remove()
+	p.mu.Lock()
+	group := p.group
+	p.group = nil
+	p.mu.Unlock()
+	group.Remove()
 	p.table.Tidy()
 }
 
 // signal sends a signal, unless the process is no more.
 func (p *Process) signal(m *wire.Signal) {
-	p.mu.Lock()
-	group := p.group
-	p.mu.Unlock()
 	number := syscall.Signal(m.Number)
-	if group == nil || m.Number > 64 || m.Number == 0 {
+	if m.Number > 64 || m.Number == 0 {
 		return
 	}
 	if m.Scope == wire.ScopeAll {
-		if number == syscall.SIGKILL {
-			group.Kill()
-			return
-		}
-		for _, pid := range group.Processes() {
-			syscall.Kill(pid, number)
-		}
+		p.signalAll(number)
 		return
 	}
 	p.table.forking.Lock()
 	defer p.table.forking.Unlock()
-	if p.reaped {
+	if p.reaped || p.pid == 0 {
 		return
 	}
 	if m.Scope == wire.ScopeGroup {
 		syscall.Kill(-p.pid, number)
 	} else {
 		syscall.Kill(p.pid, number)
+	}
+}
+
+func (p *Process) signalAll(number syscall.Signal) {
+	if number == syscall.SIGKILL {
+		p.kill()
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.group == nil {
+		return
+	}
+	for _, pid := range p.group.Processes() {
+		syscall.Kill(pid, number)
 	}
 }
 
@@ -208,9 +218,15 @@ func (p *Process) Reset(lost bool) {
 	}
 	p.mu.Lock()
 	p.killed = true
-	group := p.group
 	p.mu.Unlock()
-	if group != nil {
-		group.Kill()
+	p.kill()
+}
+
+// kill kills everything that the process started. Once its group was given back it is another's.
+func (p *Process) kill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.group != nil {
+		p.group.Kill()
 	}
 }

@@ -245,7 +245,7 @@ func (p *Process) fork(path string, argv []string, a *syscall.ProcAttr, limits [
 	if timeoutMs > 0 {
 		p.timer = time.AfterFunc(time.Duration(min(timeoutMs, 1<<40))*time.Millisecond, func() {
 			p.timeout.Store(true)
-			group.Kill()
+			p.kill()
 		})
 	}
 	p.running(group)
