@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import statistics
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import BinaryIO
 
 from bench.measure import Row, row
 from sandlot import Sandbox
-from sandlot.image import ImageConfig
+from sandlot.image.manifest import MAX_MANIFEST, Manifest, parse_manifest
+from sandlot.image.packing import PackedLayer, add_image, pack_layer
 from sandlot.sandbox.host import Host
 from sandlot.snapshot.template import cold_boot
 
@@ -74,13 +76,18 @@ async def create() -> list[Row]:
     for number in range(5):
         name = f"bench-{number}"
 
-        def content(file: BinaryIO) -> None:
-            with demo.path.open("rb") as source:
-                for _ in range(0, demo.size, 1 << 20):
-                    file.write(source.read(1 << 20))
-            file.write(os.urandom(16))  # other bytes, another image
+        def make(name: str) -> None:
+            with store.working():
+                with pack_layer(store.blobs) as packer:
+                    info = tarfile.TarInfo("bench")
+                    info.size = 16
+                    packer.tar.addfile(info, io.BytesIO(os.urandom(16)))
+                below = parse_manifest(store.blobs.read(demo.manifest, MAX_MANIFEST))
+                assert isinstance(below, Manifest)
+                lower = map(PackedLayer, below.layers, demo.diff_ids)
+                add_image(store, name, demo.config, [*lower, packer.layer])
 
-        await asyncio.to_thread(store.add, name, ImageConfig(cmd=("/bin/sh",)), content)
+        await asyncio.to_thread(make, name)
         fresh.append(await _create(name))
         store.remove(name)
     return [

@@ -39,7 +39,7 @@ def build(name: str, packages: tuple[str, ...], suite: str | None, rebuild: bool
         )  # fmt: skip
     finally:
         progress.close()
-    click.echo(made.digest)
+    click.echo(made.id)
 
 
 @image.command(

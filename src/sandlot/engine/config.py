@@ -16,12 +16,20 @@ DEVICE_SIZE = 64 * GIB
 class Disk:
     """A raw disk. `size` (bytes) is what the guest may reach; the device may look larger.
 
-    Without a path it reads as zeros, and what is written is lost.
+    Without a path it reads as zeros, and what is written is lost. With `concatenated`, `path` is
+    the description of a disk that is DEVICE_SIZE long and made of files in the same folder, in
+    which there is nothing else (concatenation.py).
     """
 
     path: Path | None
     readonly: bool
     size: int = DEVICE_SIZE
+    concatenated: bool = False
+
+    @property
+    def opened(self) -> Path | None:
+        """What the engine must be able to open."""
+        return self.path.parent if self.path is not None and self.concatenated else self.path
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import io
 import os
 import time
 from typing import TYPE_CHECKING, BinaryIO
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from sandlot.image.erofs import Reader
+    from sandlot.image.contents import Reader
 
 CHUNK = 1 << 20  # bytes that are copied at once
 KEPT_FOR = 24 * 3600.0  # seconds that an unfinished download waits to be resumed
@@ -46,6 +47,7 @@ class BlobStore:
         self.root = root
         self._blobs = root / "blobs" / "sha256"
         self._partial = root / "blobs" / "partial"
+        self._brought: set[str] = set()
 
     def path(self, digest: str) -> Path:
         """Where a blob is, or would be."""
@@ -114,11 +116,10 @@ class BlobStore:
     @contextlib.contextmanager
     def writer(self) -> Iterator[BlobWriter]:
         """Write a blob whose digest may not be known yet; what is not committed is gone."""
-        with (
-            disk_faults(self.root),
-            scratch(self.root / "tmp") as place,
-            place.file.open("x+b") as file,
-        ):
+        with contextlib.ExitStack() as stack:
+            with disk_faults(self.root):
+                place = stack.enter_context(scratch(self.root / "tmp"))
+                file = stack.enter_context(place.file.open("x+b", buffering=0))
             yield BlobWriter(self, place.file, file)
 
     def partial(self, digest: str, size: int | None = None, *, wait: bool = True) -> Partial:
@@ -176,7 +177,13 @@ class BlobStore:
                     freed += _unlink_old(path, limit)
         return freed
 
-    def _adopt(self, path: Path, file: BinaryIO, digest: str) -> None:
+    def forget(self, used: set[str]) -> int:
+        """Remove the blobs that this object has brought and that are not in `used`; returns
+        bytes."""
+        brought, self._brought = self._brought - used, set()
+        return sum(_unlink_old(self.path(digest), time.time() + 1) for digest in brought)
+
+    def _adopt(self, path: Path, file: BinaryIO | io.FileIO, digest: str) -> None:
         """A finished file becomes the blob."""
         file.flush()
         os.fchmod(file.fileno(), 0o444)
@@ -184,6 +191,7 @@ class BlobStore:
         self._blobs.mkdir(parents=True, exist_ok=True)
         path.rename(self.path(digest))
         sync_folder(self._blobs)
+        self._brought.add(digest)
 
     @staticmethod
     def _missing(digest: str) -> ImageError:
@@ -202,7 +210,7 @@ class BlobBusy(ImageError):
 class BlobWriter:
     """A blob that is being written. Made by `BlobStore.writer`."""
 
-    def __init__(self, store: BlobStore, path: Path, file: BinaryIO) -> None:
+    def __init__(self, store: BlobStore, path: Path, file: io.FileIO) -> None:
         self._store = store
         self._path = path
         self._file = file
@@ -210,9 +218,12 @@ class BlobWriter:
         self.offset = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Append bytes."""
+        """Append bytes. Raises ResourceError when the disk is full."""
         self._hash.update(data)
-        self._file.write(data)
+        with disk_faults(self._store.root):
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._file.write(rest) :]
         self.offset += len(data)
         return len(data)
 
@@ -221,7 +232,8 @@ class BlobWriter:
         found = f"sha256:{self._hash.hexdigest()}"
         if digest not in (None, found):
             raise _mismatch(str(digest), found)
-        self._store._adopt(self._path, self._file, found)
+        with disk_faults(self._store.root):
+            self._store._adopt(self._path, self._file, found)
         return found
 
 

@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, BinaryIO
 from sandlot.image.apt_sources import Source, choose_sources
 from sandlot.image.bootstrap import VARIANT, Progress, check_packages, package_tar
 from sandlot.image.config import ImageConfig
-from sandlot.image.erofs import ErofsWriter
-from sandlot.image.mountpoints import add_mount_points
+from sandlot.image.packing import LayerPacker, add_image, pack_layer
+from sandlot.image.reference import Reference
 from sandlot.image.tar import Member, read_tar
-from sandlot.image.tree import Node, Tree, split
+from sandlot.image.tree import Node, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from sandlot.image.store import Image, ImageStore
+    from sandlot.image.records import Image
+    from sandlot.image.store import ImageStore
 
-_RECIPE = 3  # counts up when an equal request gives a different image
+_RECIPE = 4  # counts up when an equal request gives a different image
 DEFAULT_COMMAND = ("/bin/bash",)
 
 # Dropped while reading, which costs nothing; dpkg's own path-exclude makes mmdebstrap three
@@ -71,6 +72,7 @@ def build_debian_image(
 
         build_debian_image(store, "demo", ["python3", "git"])
     """
+    ref = Reference.parse(name)
     check_packages(packages)
     chosen, sources = choose_sources(suite, mirror)
     key = _key(packages, chosen, sources)
@@ -80,18 +82,19 @@ def build_debian_image(
     if known is not None:
         if progress is not None:
             progress("done", 1.0)
-        return known if known.name == name else store.alias(known, name)
+        return known if known.reference == ref else store.alias(known, name)
 
-    def write(file: BinaryIO) -> None:
-        stream = package_tar(
-            packages, chosen, sources, cache=store.root / "cache" / "deb", progress=progress
-        )
-        with stream as tar:
-            _write_image(tar, file, sources)
+    store.clean()
+    cache = store.root / "cache" / "deb"
+    with store.working():
+        with (
+            pack_layer(store.blobs) as packer,
+            package_tar(packages, chosen, sources, cache=cache, progress=progress) as tar,
+        ):
+            _pack(tar, packer, sources)
         if progress is not None:
             progress("store", 0.97)
-
-    image = store.add(name, config, write, source=source, key=key)
+        image = add_image(store, ref, config, [packer.layer], source=source, key=key)
     if progress is not None:
         progress("done", 1.0)
     return image
@@ -103,23 +106,14 @@ def _key(packages: Sequence[str], suite: str, sources: Sequence[Source]) -> str:
     return f"debian:{hashlib.sha256(json.dumps(recipe).encode()).hexdigest()}"
 
 
-def _write_image(tar: BinaryIO, file: BinaryIO, sources: Sequence[Source]) -> None:
-    writer = ErofsWriter(file.fileno())
-    tree = Tree()
+def _pack(tar: BinaryIO, packer: LayerPacker, sources: Sequence[Source]) -> None:
     newest = 0
     for member in _wanted(read_tar(tar)):
-        if member.node is None:
-            assert member.link is not None
-            tree.link(member.path, member.link)
-            continue
-        newest = max(newest, member.node.mtime)
-        if stat.S_ISREG(member.node.mode):
-            writer.store(member.node, member.content, member.extents)
-        tree.add(member.path, member.node)
+        if member.node is not None:
+            newest = max(newest, member.node.mtime)
+        packer.add(member)
     text = "\n".join(source.without_secrets().deb822() for source in sources).encode()
-    _add_file(writer, tree, b"etc/apt/sources.list.d/host.sources", text, newest)
-    add_mount_points(tree, writer)
-    file.truncate(writer.finish(tree))
+    _add_file(packer, b"etc/apt/sources.list.d/host.sources", text, newest)
 
 
 def _wanted(members: Iterator[Member]) -> Iterator[Member]:
@@ -136,7 +130,6 @@ def _wanted(members: Iterator[Member]) -> Iterator[Member]:
         yield member
 
 
-def _add_file(writer: ErofsWriter, tree: Tree, path: bytes, data: bytes, mtime: int) -> None:
+def _add_file(packer: LayerPacker, path: bytes, data: bytes, mtime: int) -> None:
     node = Node(stat.S_IFREG | 0o644, size=len(data), mtime=mtime)
-    writer.store(node, io.BytesIO(data))
-    tree.add(path, node)
+    packer.add(Member(path, node, content=io.BytesIO(data)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from typing import Any, BinaryIO, cast
 
 from sandlot.errors import ImageError
 
@@ -31,3 +32,9 @@ def check_digest(text: object) -> str:
 def digest_of(data: bytes) -> str:
     """The digest of some bytes."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def digest_of_file(file: BinaryIO) -> str:
+    """The digest of all of a file."""
+    file.seek(0)
+    return "sha256:" + hashlib.file_digest(cast("Any", file), "sha256").hexdigest()

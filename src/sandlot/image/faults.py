@@ -35,3 +35,13 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def unlink(path: Path) -> int:
+    """Remove a file, if it is there; returns the bytes that it took on the disk."""
+    try:
+        size = path.stat().st_blocks * 512
+        path.unlink()
+    except FileNotFoundError:
+        return 0
+    return size

@@ -6,14 +6,12 @@ write to a cold file system there, 40 ms on an emulated machine; in the image it
 
 from __future__ import annotations
 
-import io
 import stat
 from typing import TYPE_CHECKING
 
 from sandlot.image.tree import Node
 
 if TYPE_CHECKING:
-    from sandlot.image.erofs import ErofsWriter
     from sandlot.image.tree import Tree
 
 _FOLDERS = {b"dev": 0o755, b"etc": 0o755, b"proc": 0o555, b"run": 0o755, b"sys": 0o555,
@@ -21,7 +19,7 @@ _FOLDERS = {b"dev": 0o755, b"etc": 0o755, b"proc": 0o555, b"run": 0o755, b"sys":
 _FILES = (b"etc/hostname", b"etc/hosts", b"etc/machine-id", b"etc/resolv.conf")
 
 
-def add_mount_points(tree: Tree, writer: ErofsWriter) -> None:
+def add_mount_points(tree: Tree) -> None:
     """Add what is missing of them, empty; what is there stays as it is, links too."""
     for path, mode in _FOLDERS.items():
         if tree.find(path) is None:
@@ -29,6 +27,4 @@ def add_mount_points(tree: Tree, writer: ErofsWriter) -> None:
     for path in _FILES:
         etc = tree.find(b"etc")
         if etc is not None and etc.is_dir and tree.find(path) is None:
-            node = Node(stat.S_IFREG | 0o644)
-            writer.store(node, io.BytesIO())
-            tree.add(path, node)
+            tree.add(path, Node(stat.S_IFREG | 0o644))

@@ -21,8 +21,8 @@ BLOCK_BITS = 12
 SLOT = 32  # node ids count slots of this size
 SUPER_OFFSET = 1024
 SUPER_SIZE = 128
-COMPACT_SIZE = 32
 EXTENDED_SIZE = 64
+NLINK_OFFSET = 44  # in an inode
 DIRENT_SIZE = 12
 
 MAX_NAME = 255
@@ -38,7 +38,6 @@ _FEATURE_SB_CHECKSUM = 1
 _FEATURE_MTIME = 2
 
 _SUPER = struct.Struct("<IIIBBHQQIIII16s16sIHHH38x")
-_COMPACT = struct.Struct("<HHHHIIIIHHI")
 _EXTENDED = struct.Struct("<HHHHQIIIIQII16x")
 _DIRENT = struct.Struct("<QHBx")
 _XATTR_ENTRY = struct.Struct("<BBH")
@@ -64,7 +63,7 @@ _XATTR_WHOLE = {b"system.posix_acl_access": 2, b"system.posix_acl_default": 3}
 
 def file_type(mode: int) -> int:
     """The directory entry's type number for a `st_mode`."""
-    return _FILE_TYPES[stat.S_IFMT(mode)]
+    return _FILE_TYPES[mode & 0o170000]
 
 
 def device_number(major: int, minor: int) -> int:
@@ -78,21 +77,12 @@ def device_number(major: int, minor: int) -> int:
     return (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)
 
 
-def compact_inode(
-    *, layout: int, xattr_count: int, mode: int, nlink: int, size: int, union: int, ino: int,
-    uid: int, gid: int,
-) -> bytes:  # fmt: skip
-    """A 32-byte inode; its time is 0, the superblock's."""
-    return _COMPACT.pack(
-        layout << 1, xattr_count, mode, nlink, size, 0, union, ino & 0xFFFFFFFF, uid, gid, 0
-    )
-
-
 def extended_inode(
-    *, layout: int, xattr_count: int, mode: int, nlink: int, size: int, union: int, ino: int,
-    uid: int, gid: int, mtime: int, mtime_ns: int,
+    layout: int, xattr_count: int, mode: int, size: int, union: int, ino: int, uid: int,
+    gid: int, mtime: int, mtime_ns: int, nlink: int,
 ) -> bytes:  # fmt: skip
-    """A 64-byte inode, with 64-bit size and its own time."""
+    """A 64-byte inode, with 64-bit size and its own time. The small form, whose time is the
+    superblock's, is not worth its second way."""
     return _EXTENDED.pack(
         layout << 1 | 1, xattr_count, mode, 0, size, union, ino & 0xFFFFFFFF, uid, gid,
         mtime & 0xFFFFFFFFFFFFFFFF, mtime_ns, nlink,

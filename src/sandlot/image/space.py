@@ -1,8 +1,7 @@
-"""Where things go in an image: runs of data blocks, and small pieces packed into metadata.
+"""Where things go in an image's metadata, which grows in memory and is written at once.
 
-An image is written in one pass while its size is unknown, so metadata cannot have a place of
-its own at the front. It lives in extents of `EXTENT` blocks between the data: few enough seeks
-for the guest, and nothing is kept in memory but the blocks that still have room.
+Block 0 belongs to the superblock and the root. Behind it, in the addresses of the image, stand
+the contents of files; they are a gap in the file that holds the metadata.
 """
 
 from __future__ import annotations
@@ -12,108 +11,56 @@ import os
 from sandlot.errors import ImageError
 from sandlot.image.ondisk import BLOCK, SLOT
 
-EXTENT = 64  # blocks of metadata that stand together
-OPEN_BLOCKS = 256  # metadata blocks with room left that are kept in memory: 1 MiB
 _SLOTS = BLOCK // SLOT
 _MAX_BLOCKS = 0xFFFFFFFF  # block addresses have 32 bits; this one means "none"
 
 
-def write_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
-    """`pwrite` until everything is written."""
-    view = memoryview(data)
-    while view:
-        done = os.pwrite(fd, view, offset)
-        view = view[done:]
-        offset += done
-
-
 class Space:
-    """The allocator of one image file, which also writes what it placed."""
+    """The metadata of one image. All addresses given out count a gap of `gap` blocks behind
+    block 0."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._next = 1  # block 0 belongs to the superblock and the root
-        self._extent: list[int] = []  # free blocks of the current extent, last one first
-        self._open: dict[int, bytearray] = {}
-        # The open blocks with n free slots, which are always at the block's end.
-        self._by_room: list[list[int]] = [[] for _ in range(_SLOTS + 1)]
-        self._rooms = 0  # bit n: some open block has n slots of room
+    def __init__(self, gap: int = 0) -> None:
+        self._gap = gap
+        self._bytes = bytearray(BLOCK)
 
-    def data(self, count: int) -> int:
-        """Reserve `count` blocks in a row; returns the first."""
-        first = self._next
-        self._next += count
-        if self._next > _MAX_BLOCKS:
+    def place(self, piece: bytes | bytearray, *, whole: bool = False) -> int:
+        """Store a piece; returns its node id. A `whole` one, which has inline data, is not cut by
+        a block's edge."""
+        data = self._bytes
+        data += bytes(-len(data) % SLOT)
+        if whole and len(data) % BLOCK + len(piece) > BLOCK:
+            data += bytes(-len(data) % BLOCK)
+        at = len(data)
+        data += piece
+        return at // SLOT + self._gap * _SLOTS
+
+    def blocks(self, data: bytes | bytearray | memoryview) -> int:
+        """Store whole blocks, the last one filled up with zeros; returns the first one's
+        address."""
+        own = self._bytes
+        own += bytes(-len(own) % BLOCK)
+        first = len(own) // BLOCK + self._gap
+        own += data
+        if first + len(data) // BLOCK >= _MAX_BLOCKS:
             raise ImageError("the image is larger than 16 TiB")
         return first
 
-    def place(self, piece: bytes | bytearray) -> int:
-        """Store a piece of at most one block, uncut by a block's edge; returns its node id."""
-        need = -(-len(piece) // SLOT)
-        fitting = self._rooms >> need
-        if fitting:
-            room = need + (fitting & -fitting).bit_length() - 1
-            block = self._take(room)
-        else:
-            block, room = self._fresh(), _SLOTS
-        used = _SLOTS - room
-        buffer = self._open[block]
-        buffer[used * SLOT : used * SLOT + len(piece)] = piece
-        self._offer(block, room - need)
-        return block * _SLOTS + used
-
-    def place_large(self, piece: bytes | bytearray) -> int:
-        """Store a piece larger than a block; returns its node id."""
-        first = self.data(-(-len(piece) // BLOCK))
-        write_all(self._fd, piece, first * BLOCK)
-        return first * _SLOTS
-
-    def patch(self, nid: int, offset: int, data: bytes) -> None:
+    def patch(self, nid: int, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Overwrite a part of a placed piece, `offset` bytes after its start."""
-        at = nid * SLOT + offset
-        buffer = self._open.get(at // BLOCK)
-        if buffer is None:
-            write_all(self._fd, data, at)
-        else:
-            buffer[at % BLOCK : at % BLOCK + len(data)] = data
+        at = (nid - self._gap * _SLOTS) * SLOT + offset
+        self._bytes[at : at + len(data)] = data
 
-    def finish(self) -> int:
-        """Write what is still in memory; returns the image's length in blocks.
+    def patch_blocks(self, first: int, data: bytes | bytearray | memoryview) -> None:
+        """Overwrite stored blocks."""
+        at = (first - self._gap) * BLOCK
+        self._bytes[at : at + len(data)] = data
 
-        No piece may be placed after this, but patches are welcome.
-        """
-        for block in sorted(self._open):
-            write_all(self._fd, self._open[block], block * BLOCK)
-        self._open.clear()
-        if self._extent and self._extent[0] == self._next - 1:
-            self._next = self._extent[-1]
-        return self._next
-
-    def _fresh(self) -> int:
-        if not self._extent:
-            first = self.data(EXTENT)
-            self._extent = list(range(first + EXTENT - 1, first - 1, -1))
-        if len(self._open) >= OPEN_BLOCKS:
-            self._close_fullest()
-        block = self._extent.pop()
-        self._open[block] = bytearray(BLOCK)
-        return block
-
-    def _take(self, room: int) -> int:
-        bucket = self._by_room[room]
-        block = bucket.pop()
-        if not bucket:
-            self._rooms &= ~(1 << room)
-        return block
-
-    def _offer(self, block: int, room: int) -> None:
-        if room:
-            self._by_room[room].append(block)
-            self._rooms |= 1 << room
-        else:
-            write_all(self._fd, self._open.pop(block), block * BLOCK)
-
-    def _close_fullest(self) -> None:
-        room = (self._rooms & -self._rooms).bit_length() - 1
-        block = self._take(room)
-        write_all(self._fd, self._open.pop(block), block * BLOCK)
+    def save(self, fd: int, block0: bytes | bytearray) -> int:
+        """Write everything; returns its length in bytes, which is whole blocks."""
+        self._bytes[:BLOCK] = block0
+        self._bytes += bytes(-len(self._bytes) % BLOCK)
+        view = memoryview(self._bytes)
+        at = 0
+        while at < len(view):
+            at += os.pwrite(fd, view[at : at + (1 << 30)], at)
+        return len(view)

@@ -1,36 +1,37 @@
-"""The images on this machine: names, and the content-addressed files that they point to.
+"""The images on this machine: names, and the shared parts that they point to.
 
-    <root>/images/<name>.json          a record: digest, configuration, where it came from
-    <root>/blobs/sha256/<hex>.erofs    a read-only image, DEVICE_SIZE long
-    <root>/tmp/                        builds under way
-    <root>/lock                        held while records and blobs change
+    <root>/images/<name>.json   a record: what the name stands for
+    <root>/blobs/               manifests, configurations and packed layers (blobs.py)
+    <root>/layers/, stacks/     unpacked layers, and file systems made of them (layers.py)
+    <root>/tmp/                 work under way
+    <root>/lock                 held while records change
+    <root>/work.lock            held, shared, by whoever relies on parts that no record names yet
 
-An image is built in `tmp` without the lock, then renamed into its place with it. A record is
-written after its blob and removed before it, so whoever finds a name finds the blob too. The
-next call removes what a dead process has left.
+A record is written after its parts and removed before them, so whoever finds a name finds the
+parts too. Parts that no record names are removed when nobody is at work; those that an interrupted
+program has brought wait a day to be used again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import difflib
-import errno
 import fcntl
 import hashlib
 import json
 import os
 import re
-import stat
 import time
 import urllib.parse
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from sandlot.errors import ConfigError, ImageError, ImageNotFound, ResourceError, StateError
-from sandlot.image.blobs import BlobStore
-from sandlot.image.config import ImageConfig
-from sandlot.image.erofs import ErofsWriter
+from sandlot.errors import ConfigError, ImageError, ImageNotFound, SandboxError
+from sandlot.image.blobs import KEPT_FOR, BlobStore
+from sandlot.image.digest import digest_of_file
+from sandlot.image.faults import disk_faults, sync_folder, unlink
+from sandlot.image.layers import LayerStore
 from sandlot.image.manifest import (
     MAX_CONFIG,
     MAX_MANIFEST,
@@ -40,87 +41,57 @@ from sandlot.image.manifest import (
     parse_config,
     parse_manifest,
 )
+from sandlot.image.records import Image
 from sandlot.image.reference import Reference
 from sandlot.image.scratch import reap, scratch
-from sandlot.image.tar import read_tar
-from sandlot.image.tree import Tree, split
+from sandlot.image.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     Progress = Callable[[str, float | None], object]
     """Called with a stage and the fraction done; what it raises ends the work."""
 
-DEVICE_SIZE = 64 << 30
-"""Bytes: the apparent length of every blob. A virtual machine that was snapshotted with one
-image's device gets another's, so all devices must have the same length."""
-
-MAX_NAME = 200
-_NAME = re.compile(r"[a-z0-9A-Z][a-zA-Z0-9._/:@+-]*")
-_VERSION = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Image:
-    """One name in the store, as it was when it was asked for.
-
-    `size` is in bytes without the sparse rest; `created` is in seconds since 1970; `source`
-    says for people where it came from; `key` tells builds apart and is empty for imports.
-    `path` is read-only. Another process may remove it at any time: open it, or make a hard
-    link to it, to keep it.
-    """
-
-    name: str
-    digest: str
-    path: Path
-    size: int
-    config: ImageConfig
-    created: float
-    source: str
-    key: str = ""
-
-
-def validate_name(name: str) -> str:
-    """`name` itself when it may name an image, as `demo`, `demo:latest` or `ghcr.io/a/b@…`.
-
-    Raises ConfigError otherwise.
-    """
-    if len(name) > MAX_NAME or not _NAME.fullmatch(name) or len(_file_name(name)) > 255:
-        raise ConfigError(
-            f"{name[:80]!r} cannot name an image",
-            hint="use letters, digits and . _ / : @ + -, with a letter or digit in front",
-        )
-    return name
+_MAX_FILE_NAME = 200
+_SHORT_ID = re.compile("(?:sha256:)?([0-9a-f]{4,64})")
 
 
 class ImageStore:
     """The images under one folder, which is created when needed. Safe between processes.
 
     store = ImageStore(Path("/var/lib/sandlot/images"))
-    image = store.add("demo", ImageConfig(), write)   # write(file) makes the EROFS image
-    store.get("demo").path
+    image = store.add_oci("demo", manifest_digest)
+    store.get("demo").config.cmd
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._records = root / "images"
-        self._blobs = root / "blobs" / "sha256"
         self.blobs = BlobStore(root)
+        self.layers = LayerStore(root)
+        self._records = root / "images"
+        self._dropped: list[Image] = []  # whose parts could not be removed yet
+        self._forget = False  # whether to remove what this object has brought
 
     @property
     def scratch_folder(self) -> Path:
         """Where builds may have temporary files, on the file system of the blobs."""
         return self.root / "tmp"
 
+    # Section: finding
+
     def get(self, name: str) -> Image:
-        """The image of this name. Raises ImageNotFound, whose hint tells similar names."""
-        validate_name(name)
+        """The image of this name, digest or id; the beginning of an id is enough.
+
+        Raises ImageNotFound, whose hint tells similar names, and ConfigError for what can be no
+        name.
+        """
         with self._lock(fcntl.LOCK_SH):
-            image = self._read(name)
-            if image is not None and image.path.exists():
+            image = self._find(name)
+            if image is not None:
                 return image
             names = [other.name for other in self._all()]
-        near = difflib.get_close_matches(name, names, 1)
+        near = difflib.get_close_matches(Reference.parse(name).familiar, names, 1)
         see = "see `sandlot image ls`"
         hint = f"did you mean `{near[0]}`? {see}" if near else see
         raise ImageNotFound(f"there is no image `{name}`", hint=hint)
@@ -130,76 +101,130 @@ class ImageStore:
         with self._lock(fcntl.LOCK_SH):
             return sorted(self._all(), key=lambda image: image.name)
 
-    def add(
-        self, name: str, config: ImageConfig, content: Callable[[BinaryIO], object] | Path, *,
-        source: str = "", key: str = "",
-    ) -> Image:  # fmt: skip
-        """Store an image under a name, which then no longer means what it meant before.
+    def find_key(self, key: str) -> Image | None:
+        """An image that was built with this key, which is not empty."""
+        return next((image for image in self.list() if key and image.key == key), None)
 
-        `content` writes the EROFS image into the empty file that it is given, or is a file in
-        `scratch_folder` that becomes the store's. When it raises, nothing has changed. Raises
-        ResourceError when the disk is full.
+    def device(self, image: Image) -> Sequence[tuple[Path, int, int]]:
+        """The block device of an image: (file, offset, length) in bytes, one behind the other.
+
+        The files are read-only. Another program may remove them at any time: make a hard link to
+        each, to keep it. Raises ImageError when parts are gone.
         """
-        validate_name(name)
-        with self._errors(), contextlib.ExitStack() as stack:
-            self._clean()
-            if isinstance(content, Path):
-                path = content
-            else:
-                path = stack.enter_context(scratch(self.scratch_folder)).file
-                with path.open("x+b") as file:
-                    content(file)
-            size, digest = _seal(path)
-            image = Image(
-                name=name, digest=f"sha256:{digest}", path=self._blobs / f"{digest}.erofs",
-                size=size, config=config, created=time.time(), source=source, key=key,
-            )  # fmt: skip
-            with self._lock(fcntl.LOCK_EX):
-                old = self._read(name)
-                self._blobs.mkdir(parents=True, exist_ok=True)
-                if image.path.exists():
-                    path.unlink()
-                else:
-                    path.rename(image.path)
-                    _sync(self._blobs)
-                self._write(image)
-                if old is not None:
-                    self._drop(old.path)
-        return image
+        layout = self.layers.layout(image.stack)
+        if layout is None:
+            raise ImageError(
+                f"image `{image.name}` was removed, or is damaged", hint="fetch or load it again"
+            )
+        metadata = self.layers.metadata(image.stack)
+        return [
+            (self.layers.data(layer) if layer else metadata, offset, length)
+            for layer, offset, length in layout.pieces()
+        ]
+
+    def _find(self, name: str) -> Image | None:
+        found: Image | None = None
+        with contextlib.suppress(ConfigError):
+            wanted = Reference.parse(name)
+            found = self._read(self._record(wanted))
+            if found is None and wanted.digest:
+                found = next(
+                    (
+                        image for image in self._all()
+                        if image.reference.name == wanted.name
+                        and wanted.digest in (image.digest, image.manifest)
+                    ), None,
+                )  # fmt: skip
+        id_ = _SHORT_ID.fullmatch(name)
+        if found is None and id_ is not None:
+            same = [image for image in self._all() if image.id[7:].startswith(id_[1])]
+            if len({image.id for image in same}) > 1:
+                raise ImageError(
+                    f"several images have an id that begins with {name}",
+                    hint="write more of it, or a name",
+                )
+            found = same[0] if same else None
+        if found is None and id_ is None:
+            Reference.parse(name)  # says what is wrong with it
+        return found
+
+    # Section: making
+
+    @contextlib.contextmanager
+    def working(self, *, keep: bool = False) -> Iterator[None]:
+        """While inside, nobody removes blobs and layers that no image needs yet. May be nested.
+
+        What was brought by a block that raises is removed, unless `keep`: then it waits a day for
+        another try.
+        """
+        with disk_faults(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            fd = os.open(self.root / "work.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            yield
+        except BaseException:
+            self._forget = not keep
+            raise
+        finally:
+            os.close(fd)
+            if self._dropped or self._forget:
+                self.clean()
 
     def add_oci(
         self, name: str | Reference, manifest: str, *, digest: str = "",
-        platform: Platform | None = None, source: str = "", progress: Progress | None = None,
+        platform: Platform | None = None, source: str = "", key: str = "",
+        progress: Progress | None = None,
     ) -> Image:  # fmt: skip
-        """Make an image from what lies in `blobs`: manifest, configuration and layers.
+        """Make an image from what lies in `blobs`: manifest, configuration and layers. The name
+        then no longer means what it meant before.
 
         `manifest` is the digest of the chosen platform's manifest; `digest` that which the name
         stands for at its source, which may be an index's. `platform` is what the user asked for,
-        the host's when None. Everything is verified. Blocks for as long as unpacking takes: call
-        it in a thread. When it raises, no image has changed.
+        the host's when None. Layers that are unpacked already are not read. Everything is
+        verified. Blocks for as long as unpacking takes: call it in a thread, and inside
+        `working`, lest the blobs be cleaned away before. When it raises, no image has changed.
 
         Raises:
             ImageError: a blob is missing or damaged, a layer is hostile, or the platform is wrong.
             ResourceError: the disk is full.
         """
-        label = name.familiar if isinstance(name, Reference) else name
-        parsed = parse_manifest(self.blobs.read(manifest, MAX_MANIFEST), name=label)
-        if not isinstance(parsed, Manifest):
-            raise ImageError(f"{label} is an index; choose a manifest in it first")
-        config = parse_config(self.blobs.read(parsed.config.digest, MAX_CONFIG), name=label)
-        check_fit(parsed, config, platform, label)
+        ref = name if isinstance(name, Reference) else Reference.parse(name)
+        label = ref.familiar
+        with self.working():
+            parsed = parse_manifest(self.blobs.read(manifest, MAX_MANIFEST), name=label)
+            if not isinstance(parsed, Manifest):
+                raise ImageError(f"{label} is an index; choose a manifest in it first")
+            config = parse_config(self.blobs.read(parsed.config.digest, MAX_CONFIG), name=label)
+            check_fit(parsed, config, platform, label)
+            blobs = tuple(layer.digest for layer in parsed.layers)
+            self._unpack(dict(zip(config.diff_ids, blobs, strict=True)), progress)
+            layout = self.layers.stack(config.diff_ids)
+            image = Image(
+                name=label, id=config.digest, manifest=parsed.digest,
+                digest=digest or parsed.digest, diff_ids=config.diff_ids, blobs=blobs,
+                stack=self.layers.key(config.diff_ids), size=layout.size,
+                platform=config.platform, config=config.config, created=time.time(),
+                source=source or str(ref), key=key or parsed.digest,
+            )  # fmt: skip
+            self._publish(image)
+        return image
 
-        def write(file: BinaryIO) -> None:
-            writer, tree = ErofsWriter(file.fileno()), Tree()
-            for index, layer in enumerate(parsed.layers):
-                if progress is not None:
-                    progress("unpack", index / len(parsed.layers))
-                tree.begin_layer()
-                with self.blobs.open(layer.digest) as stream:
-                    _apply(stream, writer, tree)
-            file.truncate(writer.finish(tree))
+    def unpack(self, diff_id: str, blob: str, tally: Tally | None = None) -> None:
+        """Unpack one layer of an image, from a blob that is here, unless it was done before.
 
-        return self.add(label, config.config, write, source=source or label, key=manifest)
+        May be called for several layers at a time, while others are still on their way. `tally`
+        counts the bytes of the blob that were read, and can end the work.
+        """
+        if self.layers.has(diff_id):
+            return
+        with self.blobs.open(blob) as stream:
+            try:
+                self.layers.unpack(diff_id, tally.counted(stream) if tally else stream)
+            except ImageError:
+                if digest_of_file(stream) != blob:
+                    self.blobs.remove(blob)  # so that the next try fetches it anew
+                raise
 
     async def pull(
         self, name: str, *, platform: str | None = None, insecure: Sequence[str] = (),
@@ -229,113 +254,152 @@ class ImageStore:
 
         return await pull_image(self, name, platform=platform, insecure=insecure, progress=progress)
 
-    def alias(self, image: Image, name: str) -> Image:
-        """Give an image another name. Raises ImageNotFound when it was removed meanwhile."""
-        validate_name(name)
-        other = replace(image, name=name)
-        with self._errors(), self._lock(fcntl.LOCK_EX):
-            if not image.path.exists():
+    def alias(self, image: Image, name: str, *, digest: str = "") -> Image:
+        """Give an image another name, which stands for `digest` at its source, if that is known.
+
+        Raises ImageNotFound when the image was removed meanwhile.
+        """
+        other = replace(
+            image, name=Reference.parse(name).familiar, created=time.time(),
+            digest=digest or image.digest,
+        )  # fmt: skip
+        with self.working():
+            if self.layers.layout(image.stack) is None:
                 raise ImageNotFound(f"image `{image.name}` was removed")
-            old = self._read(name)
-            self._write(other)
-            if old is not None:
-                self._drop(old.path)
+            self._publish(other)
         return other
 
-    def remove(self, name: str) -> None:
-        """Forget a name, and the blob too when no other name points to it."""
+    def remove(self, name: str) -> Image:
+        """Forget a name, and the parts that no other name needs; returns what it stood for."""
         image = self.get(name)
-        with self._errors():
-            self._clean()
-            with self._lock(fcntl.LOCK_EX):
-                image = self._read(name) or image
-                self._record(name).unlink(missing_ok=True)
-                self._drop(image.path)
+        with self._lock(fcntl.LOCK_EX):
+            self._record(image.reference).unlink(missing_ok=True)
+        self._dropped.append(image)
+        self.clean()
+        return image
 
-    def find_key(self, key: str) -> Image | None:
-        """An image that was built with this key, which is not empty."""
-        return next((image for image in self.list() if key and image.key == key), None)
+    def clean(self, *, older: float = KEPT_FOR) -> int:
+        """Remove what dead programs have left, and parts that no image needs; returns bytes.
 
-    # Section: files
+        Parts of images that this object has removed or replaced go at once, others when nobody
+        has touched them for `older` seconds. Nothing is removed while somebody is at work.
+        """
+        reap(self.scratch_folder)
+        with self._alone() as alone, self._lock(fcntl.LOCK_SH):
+            if not alone:
+                return 0
+            freed = self._drop_older_kinds()
+            if self._damaged():
+                return freed  # a damaged record may need what looks unused
+            images = list(self._all())
+            blobs = {digest for image in images for digest in image.all_blobs()}
+            layers = {diff_id for image in images for diff_id in image.diff_ids}
+            stacks = {image.stack for image in images}
+            with disk_faults(self.root):
+                dropped, self._dropped = self._dropped, []
+                for image in dropped:
+                    for digest in image.all_blobs() - blobs:
+                        self.blobs.remove(digest)
+                    freed += self.layers.remove(
+                        set(image.diff_ids) - layers, {image.stack} - stacks
+                    )
+                if self._forget:
+                    freed += self.blobs.forget(blobs) + self.layers.forget(layers, stacks)
+                    self._forget = False
+                freed += self.blobs.clean(blobs, older=older)
+                freed += self.layers.clean(layers, stacks, older=older)
+            return freed
 
-    def _record(self, name: str) -> Path:
-        return self._records / _file_name(name)
+    def _drop_older_kinds(self) -> int:
+        """Remove images of the time when each was one file; nothing can read them any more."""
+        old = [file for file in self._files() if "%2F" not in file.name]
+        old += (self.root / "blobs" / "sha256").glob("*.erofs")
+        return sum(unlink(file) for file in old)
 
-    def _read(self, name: str) -> Image | None:
+    def _unpack(self, layers: dict[str, str], progress: Progress | None) -> None:
+        """Layers, by diff id, from their blobs; as many at a time as there are processors."""
+        missing = {d: b for d, b in layers.items() if not self.layers.has(d)}
+        if not missing:
+            return
+        sizes = {diff_id: self.blobs.size(blob) for diff_id, blob in missing.items()}
+        tally = Tally()
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            # Large ones first: the last to end is then a small one.
+            order = sorted(missing, key=lambda diff_id: -sizes[diff_id])
+            work = {pool.submit(self.unpack, d, missing[d], tally) for d in order}
+            try:
+                while work:
+                    if progress is not None:
+                        progress("unpack", tally.count / (sum(sizes.values()) or 1))
+                    done, work = wait(work, 0.1, FIRST_COMPLETED)
+                    for each in done:
+                        each.result()
+            except BaseException:
+                tally.stopped = True
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    # Section: records
+
+    def _publish(self, image: Image) -> None:
+        """Write a record."""
+        with disk_faults(self.root), self._lock(fcntl.LOCK_EX):
+            old = None
+            with contextlib.suppress(ImageError):
+                old = self._read(self._record(image.reference))
+            self._write(image)
+        if old is not None:
+            self._dropped.append(old)
+
+    def _record(self, name: Reference) -> Path:
+        quoted = urllib.parse.quote(str(name), safe="")
+        if len(quoted) > _MAX_FILE_NAME:
+            quoted = f"{quoted[:100]}~{hashlib.sha256(quoted.encode()).hexdigest()}"
+        return self._records / f"{quoted}.json"
+
+    def _read(self, file: Path) -> Image | None:
         try:
-            return self._parse(json.loads(self._record(name).read_bytes()), name)
+            return Image.from_json(json.loads(file.read_bytes()))
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, AttributeError, ImageError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, SandboxError) as error:
+            name = urllib.parse.unquote(file.stem)
             raise ImageError(
-                f"the record of image `{name}` is damaged: {error}",
-                hint=f"delete {self._record(name)}",
+                f"the record of image `{name}` is damaged: {error}", hint=f"delete {file}"
             ) from error
 
-    def _parse(self, data: Mapping[str, Any], name: str) -> Image:
-        digest = str(data["digest"])
-        if not re.fullmatch("sha256:[0-9a-f]{64}", digest):
-            raise ValueError("digest")
-        return Image(
-            name=name, digest=digest, path=self._blobs / f"{digest[7:]}.erofs",
-            size=int(data["size"]), config=ImageConfig.from_json(data["config"]),
-            created=float(data["created"]), source=str(data["source"]), key=str(data["key"]),
-        )  # fmt: skip
-
     def _all(self) -> Iterator[Image]:
-        try:
-            files = sorted(self._records.glob("*.json"))
-        except FileNotFoundError:
-            return
-        for file in files:
-            name = urllib.parse.unquote(file.stem)
+        for file in self._files():
             with contextlib.suppress(ImageError):
-                image = self._read(name)
+                image = self._read(file)
                 if image is not None:
                     yield image
 
+    def _files(self) -> Sequence[Path]:
+        return sorted(self._records.glob("*.json"))
+
+    def _damaged(self) -> bool:
+        """Whether there is a record that cannot be read."""
+        try:
+            for file in self._files():
+                self._read(file)
+        except ImageError:
+            return True
+        return False
+
     def _write(self, image: Image) -> None:
         self._records.mkdir(parents=True, exist_ok=True)
-        data = {
-            "version": _VERSION, "name": image.name, "digest": image.digest, "size": image.size,
-            "created": image.created, "source": image.source, "key": image.key,
-            "config": image.config.to_json(),
-        }  # fmt: skip
         with scratch(self.scratch_folder) as place:
             with place.file.open("x") as file:
-                json.dump(data, file, indent=2)
+                json.dump(image.to_json(), file, indent=2)
                 file.flush()
                 os.fsync(file.fileno())
-            place.file.rename(self._record(image.name))
-        _sync(self._records)
-
-    def _drop(self, blob: Path) -> None:
-        """Remove a blob that no record points to. The lock is held."""
-        if not any(image.path == blob for image in self._all()):
-            blob.unlink(missing_ok=True)
-
-    def _clean(self) -> None:
-        """Remove what dead builds have left, and blobs whose record was never written."""
-        reap(self.scratch_folder)
-        with self._lock(fcntl.LOCK_EX):
-            used = {image.path for image in self._all()}
-            damaged = len(used) < len(list(self._records.glob("*.json")))
-            if damaged and any(self._unreadable()):
-                return  # a damaged record may point to what looks unused
-            for blob in self._blobs.glob("*.erofs"):
-                if blob not in used:
-                    blob.unlink(missing_ok=True)
-
-    def _unreadable(self) -> Iterator[Path]:
-        for file in self._records.glob("*.json"):
-            try:
-                self._read(urllib.parse.unquote(file.stem))
-            except ImageError:
-                yield file
+            place.file.rename(self._record(image.reference))
+        sync_folder(self._records)
 
     @contextlib.contextmanager
     def _lock(self, how: int) -> Iterator[None]:
-        with self._errors():
+        with disk_faults(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             fd = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -345,60 +409,17 @@ class ImageStore:
             os.close(fd)
 
     @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _alone(self) -> Iterator[bool]:
+        """Whether nobody is at work; while inside, nobody begins."""
+        with disk_faults(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            fd = os.open(self.root / "work.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            yield
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise ResourceError(
-                    f"no room for the image under {self.root}: {error.strerror}",
-                    hint="free some space, for example with `sandlot image rm`",
-                ) from error
-            raise StateError(f"the image store {self.root} cannot be used: {error}") from error
-
-
-def _apply(stream: BinaryIO, writer: ErofsWriter, tree: Tree) -> None:
-    """One layer over those below it."""
-    for member in read_tar(stream):
-        parent, base = split(member.path)
-        if base == b".wh..wh..opq":
-            tree.opaque(parent)
-        elif base.startswith(b".wh."):
-            if not base.startswith(b".wh..wh."):
-                tree.whiteout(parent + b"/" + base[4:] if parent else base[4:])
-        elif member.node is None:
-            tree.link(member.path, member.link or b"")
-        else:
-            if stat.S_ISREG(member.node.mode):
-                writer.store(member.node, member.content, member.extents)
-            tree.add(member.path, member.node)
-
-
-def _file_name(name: str) -> str:
-    return urllib.parse.quote(name, safe="") + ".json"
-
-
-def _seal(path: Path) -> tuple[int, str]:
-    """Give a finished image its final length and mode; returns its own size and digest."""
-    with path.open("r+b") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size == 0:
-            raise ImageError("the image is empty")
-        if size > DEVICE_SIZE:
-            raise ImageError(
-                f"the image has {size >> 30} GiB, which is more than {DEVICE_SIZE >> 30} GiB"
-            )
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        os.ftruncate(file.fileno(), DEVICE_SIZE)
-        os.fchmod(file.fileno(), 0o444)
-        os.fsync(file.fileno())
-    return size, digest
-
-
-def _sync(folder: Path) -> None:
-    """A rename is only on the disk when its folder is."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                alone = True
+            except BlockingIOError:
+                alone = False
+            yield alone
+        finally:
+            os.close(fd)

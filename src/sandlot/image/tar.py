@@ -15,20 +15,20 @@ import stat
 import struct
 import urllib.parse
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from sandlot.errors import ImageError
-from sandlot.image.compression import decompression_errors, open_stream
 from sandlot.image.ondisk import xattr_supported
-from sandlot.image.tree import Node, Tree
+from sandlot.image.tree import Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sandlot.image.erofs import ErofsWriter, Reader
+    from sandlot.image.contents import Reader
 
 RECORD = 512
-MAX_HEADER = 1 << 20  # bytes of one PAX header or long name
+MAX_HEADER = 1 << 20  # bytes of extended headers of one member
+MAX_MEMBERS = 4_000_000
 MAX_EXTENTS = 1 << 18  # pieces of one sparse file
 
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
@@ -66,27 +66,15 @@ class Member:
     extents: list[tuple[int, int]] | None = None
 
 
-def add_tar(stream: BinaryIO, writer: ErofsWriter, tree: Tree) -> None:
-    """Put everything in a tar stream, compressed or not, into an image.
+def read_tar(stream: Reader) -> Iterator[Member]:
+    """The members of a tar stream that is not compressed, one after the other, to its end.
 
-    Contents go to `writer` as they arrive, the names to `tree`. The stream is read to its end.
     Raises ImageError when it is damaged or holds what no image may hold.
     """
-    for member in read_tar(stream):
-        if member.node is None:
-            assert member.link is not None
-            tree.link(member.path, member.link)
-            continue
-        if stat.S_ISREG(member.node.mode):
-            writer.store(member.node, member.content, member.extents)
-        tree.add(member.path, member.node)
-
-
-def read_tar(stream: BinaryIO) -> Iterator[Member]:
-    """The members of a tar stream, one after the other; see `add_tar` for the errors."""
     source = _Source(stream)
     shared: _Pairs = []  # PAX records that hold for all further members
-    while True:
+    for _ in range(MAX_MEMBERS):
+        source.headers = 0
         pairs: _Pairs = []
         names: dict[bytes, bytes] = {}
         while True:
@@ -111,6 +99,7 @@ def read_tar(stream: BinaryIO) -> Iterator[Member]:
                 break
         yield _member(source, header, shared + pairs, names)
         source.skip()
+    raise ImageError(f"a layer has more than {MAX_MEMBERS} files (MAX_MEMBERS)")
 
 
 def _member(source: _Source, header: bytes, pairs: _Pairs, names: dict[bytes, bytes]) -> Member:
@@ -155,6 +144,8 @@ def _member(source: _Source, header: bytes, pairs: _Pairs, names: dict[bytes, by
         node.target = target
     elif kind in _WITH_DATA and not node.is_dir:
         node.size, member.extents = _sparse(source, header, kind, pairs, pax, size)
+        if not 0 <= node.size < 1 << 60:
+            raise ImageError(f"tar member {path[:300]!r} has the impossible size {node.size}")
     return member
 
 
@@ -170,7 +161,7 @@ def _sparse(
         extents = _old_sparse_map(source, header)
         real = _number(header[483:495])
     elif pax.get(b"GNU.sparse.major") == b"1":
-        extents, real = _sparse_map_in_data(source), _decimal(pax[b"GNU.sparse.realsize"])
+        extents, real = _sparse_map_in_data(source), _decimal(pax.get(b"GNU.sparse.realsize", b""))
     elif b"GNU.sparse.size" in pax:
         real = _decimal(pax[b"GNU.sparse.size"])
         if b"GNU.sparse.map" in pax:
@@ -319,16 +310,12 @@ def _xattrs(pairs: _Pairs) -> dict[bytes, bytes] | None:
 class _Source:
     """The stream, record by record; also the reader of the current member's contents."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._errors = decompression_errors()
-        try:
-            self._stream = open_stream(stream)
-        except self._errors as error:
-            raise self._damaged(error) from error
-        self._errors = decompression_errors()
+    def __init__(self, stream: Reader) -> None:
+        self._stream = stream
         self._seen = False
         self._padding = 0
         self.remaining = 0  # of the current member's contents
+        self.headers = 0  # bytes of the current member's extended headers
 
     def header(self) -> bytes | None:
         """The next header, or None at the archive's end. Its checksum is verified."""
@@ -353,8 +340,12 @@ class _Source:
 
     def extended(self, size: int) -> bytes:
         """The contents of an extended header."""
-        if not 0 <= size <= MAX_HEADER:
-            raise ImageError(f"an extended tar header of {size} bytes is too large")
+        self.headers += max(size, 0) + RECORD
+        if not 0 <= size <= MAX_HEADER or self.headers > MAX_HEADER:
+            raise ImageError(
+                f"extended tar headers of {max(self.headers, size)} bytes are more than"
+                f" {MAX_HEADER} (MAX_HEADER)"
+            )
         data = self._read(size + -size % RECORD)
         if len(data) < size:
             raise ImageError("the tar stream ends in the middle")
@@ -393,11 +384,4 @@ class _Source:
             pass
 
     def _read(self, size: int) -> bytes:
-        try:
-            return self._stream.read(size)
-        except self._errors as error:
-            raise self._damaged(error) from error
-
-    @staticmethod
-    def _damaged(error: Exception) -> ImageError:
-        return ImageError(f"the tar stream cannot be read: {error}")
+        return self._stream.read(size)

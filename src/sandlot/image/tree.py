@@ -25,22 +25,23 @@ class Node:
     """One inode: what `stat` tells, and what kind needs.
 
     `mode` holds type and permissions like `st_mode`; `mtime` is in seconds since 1970, with
-    `mtime_ns` nanoseconds on top; `device` is (major, minor); `target` is a symbolic link's.
-    `place` belongs to the writer.
+    `mtime_ns` nanoseconds on top; `device` is (major, minor); `target` is a symbolic link's;
+    `block` is where a regular file's contents begin among those of its layer. `source` is the
+    layer that it came with, `layer` the one that put it where it is. `nid` is the writer's.
 
     >>> Node(stat.S_IFREG | 0o4755, size=12).mode & stat.S_ISUID
     2048
     """
 
     __slots__ = (
-        "children", "device", "gid", "layer", "mode", "mtime", "mtime_ns", "place", "size",
-        "target", "uid", "xattrs",
+        "block", "children", "device", "gid", "layer", "mode", "mtime", "mtime_ns", "nid",
+        "size", "source", "target", "uid", "xattrs",
     )  # fmt: skip
 
     def __init__(
-        self, mode: int, *, uid: int = 0, gid: int = 0, mtime: int = 0, mtime_ns: int = 0,
-        size: int = 0, device: tuple[int, int] = (0, 0), target: bytes = b"",
-        xattrs: dict[bytes, bytes] | None = None,
+        self, mode: int, uid: int = 0, gid: int = 0, mtime: int = 0, mtime_ns: int = 0,
+        size: int = 0, *, device: tuple[int, int] = (0, 0), target: bytes = b"",
+        xattrs: dict[bytes, bytes] | None = None, block: int = 0,
     ) -> None:  # fmt: skip
         self.mode = mode
         self.uid = uid
@@ -51,17 +52,26 @@ class Node:
         self.device = device
         self.target = target
         self.xattrs = xattrs
-        self.children: dict[bytes, Node] | None = {} if stat.S_ISDIR(mode) else None
-        self.layer = 0
-        self.place: object = None
+        self.children: dict[bytes, Node] | None = {} if mode & 0o170000 == stat.S_IFDIR else None
+        self.block = block
+        self.source = self.layer = 0
+        self.nid = 0
 
     @property
     def is_dir(self) -> bool:
         return self.children is not None
 
     @property
+    def is_file(self) -> bool:
+        return self.mode & 0o170000 == stat.S_IFREG
+
+    @property
+    def is_device(self) -> bool:
+        return self.mode & 0o170000 in (stat.S_IFCHR, stat.S_IFBLK)
+
+    @property
     def is_symlink(self) -> bool:
-        return stat.S_ISLNK(self.mode)
+        return self.mode & 0o170000 == stat.S_IFLNK
 
 
 def new_directory() -> Node:
@@ -99,8 +109,11 @@ class Tree:
         else replaces what was there. A parent that is missing, or is no directory, becomes one.
         Raises ImageError for a path that is empty, leads out or is too long.
         """
-        node.layer = self.layer
-        parent_path, name = split(path)
+        self.put(*split(path), node)
+
+    def put(self, parent_path: bytes, name: bytes, node: Node) -> None:
+        """`add` for a path that went through `split` before."""
+        node.source = node.layer = self.layer
         if not name:
             if not node.is_dir:
                 raise ImageError("an image's root must be a directory")
@@ -108,14 +121,16 @@ class Tree:
             self.root = node
             self._parents.clear()
             return
-        parent = self._make_parent(parent_path)
-        assert parent.children is not None
-        old = parent.children.get(name)
-        if old is not None:
-            self._parents.clear()
-            if old.is_dir and node.is_dir:
+        children = self._make_parent(parent_path).children
+        assert children is not None
+        old = children.get(name)
+        if old is not None and old.children is not None:
+            if node.children is not None:
                 node.children = old.children
-        parent.children[name] = node
+            self._parents.clear()
+        elif old is not None and old.is_symlink:
+            self._parents.clear()
+        children[name] = node
 
     def link(self, path: bytes, target: bytes) -> None:
         """Make `path` a hard link to the file that is at `target`."""
@@ -243,15 +258,14 @@ class Tree:
 def split(path: bytes) -> tuple[bytes, bytes]:
     """A path from a stranger as (parent, name), without empty and `.` parts.
 
-    Raises ImageError when it is absolute, contains `..` or NUL, or is too long.
+    A slash in front is dropped: the path is one inside the image in any case. Raises ImageError
+    when it contains `..` or NUL, or is too long.
 
     >>> split(b"./usr/bin/")
     (b'usr', b'bin')
     """
     if len(path) > MAX_PATH:
         raise ImageError(f"a path of {len(path)} bytes is too long: {path[:60]!r}…")
-    if path.startswith(b"/"):
-        raise ImageError(f"path {path[:300]!r} is absolute")
     if b"\0" in path:
         raise ImageError(f"path {path[:300]!r} contains a NUL byte")
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]

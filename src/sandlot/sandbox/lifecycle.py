@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from sandlot.engine.concatenation import describe
 from sandlot.errors import ImageError
-from sandlot.image import Image
+from sandlot.image import ImageStore
 from sandlot.sandbox.host import Host
 from sandlot.sandbox.owner import Owner
 from sandlot.state.lock import FileLock
@@ -26,26 +27,39 @@ async def create_folder(
         NameTaken, ResourceError, StateError
     """
     with host.sandboxes.creating(record) as (folder, lock):
-        keep_image(host.images.get(record.image), record.image_digest, folder.image)
+        keep_image(host.images, record.image, record.image_digest, folder.image)
         if starts:
             folder.write_run_state()
     return folder, lock
 
 
-def keep_image(image: Image, digest: str, target: Path) -> None:
-    """Give the sandbox a name of its own for the image's file.
+def keep_image(store: ImageStore, name: str, digest: str, target: Path) -> None:
+    """Give the sandbox names of its own for the files of its image, and describe its device.
 
-    The image may be removed, or its name may come to stand for another one: the writable disk fits
-    only the image that it was begun on.
+    `target` is where the description goes; its folder is made. The image may be removed, or its
+    name may come to stand for another one: the writable disk fits only the image that it was
+    begun on.
     """
-    if image.digest != digest:
-        raise ImageError(f"image {image.name!r} was replaced at this moment", hint="try again")
+    image = store.get(name)
+    if image.id != digest:
+        raise ImageError(f"image {name!r} was replaced at this moment", hint="try again")
+    folder = target.parent
+    folder.mkdir()
+    pieces = []
+    for source, offset, length in store.device(image):
+        pieces.append((source.name, offset, length))
+        if not (folder / source.name).exists():
+            _keep(source, folder / source.name, name)
+    target.write_text(describe(pieces))
+
+
+def _keep(source: Path, target: Path, name: str) -> None:
     try:
-        os.link(image.path, target)
+        os.link(source, target)
     except FileNotFoundError:
-        raise ImageError(f"image {image.name!r} was removed at this moment") from None
+        raise ImageError(f"image {name!r} was removed at this moment") from None
     except OSError:  # another file system, or one without hard links
-        copy_sparse(image.path, target)
+        copy_sparse(source, target)
 
 
 async def start_owned(host: Host, folder: SandboxFolder, lock: FileLock | None = None) -> Owner:

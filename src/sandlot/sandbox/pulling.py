@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sandlot.errors import ConfigError, ImageError, ImageNotFound
+from sandlot.image.manifest import Platform
 
 if TYPE_CHECKING:
     from sandlot.image import Image
@@ -28,34 +28,34 @@ async def find_image(
     how = pull or host.settings.pull or PULL[0]
     if how not in PULL:
         raise ConfigError(f"pull {how[:40]!r} is not known", hint=f"use {', '.join(PULL)}")
+    wanted = Platform.parse(platform) if platform else None
     tell = progress or (lambda stage, fraction: host.tell(stage))
     if how == "always":
-        return await host.images.pull(name, platform=platform, progress=tell)
+        return runnable(await host.images.pull(name, platform=platform, progress=tell))
     try:
-        found = look_up(host, name)
+        found = host.images.get(name)
+        if wanted is not None and not wanted.runs(found.platform):
+            raise ImageNotFound(f"image `{name}` is here for {found.platform}, not for {wanted}")
     except ImageNotFound as missing:
         if how == "never":
             raise
         try:
-            return await host.images.pull(name, platform=platform, progress=tell)
-        except ConfigError:
-            raise missing from None  # it can only have meant an image of this machine
+            return runnable(await host.images.pull(name, platform=platform, progress=tell))
         except ImageError as error:
             error.args = (f"there is no image `{name}` here, and pulling failed: {error.message}",)
             error.message = error.args[0]
             if missing.hint.startswith("did you mean"):
                 error.hint = missing.hint
             raise
-    return found
+    return runnable(found)
 
 
-def look_up(host: Host, name: str) -> Image:
-    """An image of this machine, also by the long or the short form of its name."""
-    try:
-        return host.images.get(name)
-    except ImageNotFound:
-        from sandlot.image.reference import Reference
-
-        with contextlib.suppress(ConfigError, ImageNotFound):
-            return host.images.get(Reference.parse(name).familiar)
-        raise
+def runnable(image: Image) -> Image:
+    """The image itself. Raises ImageError when it is for another kind of machine."""
+    host = Platform.host()
+    if not host.runs(image.platform):
+        raise ImageError(
+            f"image `{image.name}` is for {image.platform}, and this machine runs {host}",
+            hint=f"fetch it for this machine: sandlot image pull --platform {host} {image.name}",
+        )
+    return image

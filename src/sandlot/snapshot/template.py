@@ -35,7 +35,7 @@ from sandlot.state.lock import FileLock, locked
 from sandlot.state.sparse import copy_sparse
 from sandlot.wire.frames import FIRST_TOKEN
 
-FORMAT = 4
+FORMAT = 5
 BOOT_PATIENCE = 60.0  # seconds until the watchdog ends a boot
 BOOT_TRIES = 2
 KEEP_UNUSED = 14 * 24 * 3600.0  # seconds after which a template nobody used is removed
@@ -64,7 +64,8 @@ class Template:
         return self.folder / "disk"
 
     def config(self, image: Path, disk: Path, disk_size: int, *, fresh: bool) -> MachineConfig:
-        """The machine that a restore makes: this memory, an image and a writable disk (bytes).
+        """The machine that a restore makes: this memory, the description of an image's device,
+        and a writable disk (bytes).
 
         A `fresh` disk is a copy of the template's, and the machine goes on with it. Any other is
         a disk more; the machine does not touch the mounted one then.
@@ -77,7 +78,7 @@ class Template:
             other = Disk(path=disk, readonly=False, size=disk_size)
         return MachineConfig(
             memory=self.memory, cpus=self.cpus, ram=self.folder / "ram",
-            disks=(Disk(path=image, readonly=True), staged, other),
+            disks=(Disk(path=image, readonly=True, concatenated=True), staged, other),
         )  # fmt: skip
 
 
@@ -289,7 +290,7 @@ async def _save_when_up(machine: Machine) -> bytes:
 def _blank_image(path: Path) -> Path:
     """An image with nothing in it; its top directory is that of every image."""
     with path.open("x+b") as file:
-        ErofsWriter(file.fileno()).finish(Tree())
+        ErofsWriter().finish(Tree(), file.fileno())
         file.truncate(DEVICE_SIZE)
     return path
 

@@ -97,8 +97,9 @@ class SandboxFolder:
 
     @property
     def image(self) -> Path:
-        """The image it was made from, whatever its name stands for now."""
-        return self.path / "image.erofs"
+        """The device of the image it was made from, whatever that name stands for now: a
+        description of it, in a folder with links to its files."""
+        return self.path / "image" / "device.vmdk"
 
     @property
     def log(self) -> Path:

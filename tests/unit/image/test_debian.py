@@ -14,7 +14,7 @@ from sandlot.errors import ConfigError, HostError, ImageError
 from sandlot.image import bootstrap
 from sandlot.image.debian import build_debian_image
 from sandlot.image.store import ImageStore
-from tests.framework.erofs import ErofsReader
+from tests.framework.images import look
 
 
 @pytest.fixture(autouse=True)
@@ -110,8 +110,7 @@ def test_a_real_image(tmp_path: Path) -> None:
     fractions = [fraction for _, fraction in stages if fraction is not None]
     assert fractions == sorted(fractions) and fractions[-1] == 1.0 and len(fractions) > 50
     assert build_debian_image(store, "other", ["python3"]).digest == image.digest
-    reader = ErofsReader(image.path)
-    found = reader.walk()
+    reader, found = look(store, image, tmp_path / "device")
     assert b"usr/bin/python3" in found and found[b"usr/bin/su"].mode == 0o104755
     assert stat.S_ISLNK(found[b"bin"].mode) and found[b"dev/null"].device == (1, 3)
     assert not {b"etc/hostname", b"etc/resolv.conf", b"usr/share/man/man1"} & found.keys()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 
@@ -10,13 +9,9 @@ from sandlot.image.tree import Node, Tree
 
 
 def completed(tmp_path: Path, tree: Tree) -> dict[bytes, Node]:
-    fd = os.open(tmp_path / "image", os.O_RDWR | os.O_CREAT)
-    try:
-        writer = ErofsWriter(fd)
-        add_mount_points(tree, writer)
-        writer.finish(tree)
-    finally:
-        os.close(fd)
+    add_mount_points(tree)
+    with (tmp_path / "image").open("w+b") as file:
+        ErofsWriter().finish(tree, file.fileno())
     return dict(tree.walk())
 
 

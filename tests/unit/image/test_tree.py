@@ -95,7 +95,7 @@ def test_symbolic_link_loops() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [b"../x", b"a/../../x", b"/etc/passwd", b"a\0b", b"n" * 256, b"a/" * MAX_PATH, b"a/.."],
+    [b"../x", b"a/../../x", b"/..", b"a\0b", b"n" * 256, b"a/" * MAX_PATH, b"a/.."],
 )
 def test_hostile_paths(path: bytes) -> None:
     with pytest.raises(ImageError):

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
 
 from sandlot.errors import ConfigError, ImageError, ImageNotFound
-from sandlot.image import ImageConfig
+from sandlot.image.manifest import Platform, make_manifest
 from sandlot.image.reference import DEFAULT_REGISTRY
 from sandlot.sandbox.host import Host
-from sandlot.sandbox.pulling import find_image, look_up
+from sandlot.sandbox.pulling import find_image
 from tests.framework.fake_registry import FakeRegistry, layer
+from tests.framework.images import add_image
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ def host(own_state: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ho
 
 
 def keep(host: Host, name: str) -> None:
-    host.images.add(name, ImageConfig(), lambda file: file.write(b"x" * 4096))
+    add_image(host.images, name, layer({"a": b"x"}))
 
 
 async def test_what_is_here_asks_nobody(host: Host) -> None:
@@ -68,12 +70,24 @@ async def test_a_failed_pull_tells_both(host: Host) -> None:
     assert "did you mean" in caught.value.hint
 
 
-async def test_names_that_only_this_machine_can_have(host: Host) -> None:
-    keep(host, "Demo+1")
-    assert (await find_image(host, "Demo+1")).name == "Demo+1"
-    with pytest.raises(ImageNotFound, match="no image `Demo") as caught:
+async def test_what_can_be_no_name(host: Host) -> None:
+    with pytest.raises(ConfigError, match="cannot name an image"):
         await find_image(host, "Demo+2")
-    assert "Demo+1" in caught.value.hint
+
+
+async def test_an_image_for_another_machine(host: Host) -> None:
+    store = host.images
+    raw = {"os": "linux", "architecture": "s390x", "rootfs": {"type": "layers", "diff_ids": []}}
+    config = json.dumps(raw).encode()
+    with store.working():
+        store.blobs.put(config)
+        manifest = store.blobs.put(make_manifest(config, ()))
+        store.add_oci("demo", manifest, platform=Platform.parse("s390x"))
+    with pytest.raises(ImageError, match=r"is for linux/s390x, and this machine runs") as caught:
+        await find_image(host, "demo")
+    assert "--platform" in caught.value.hint
+    with pytest.raises(ImageNotFound, match="not for linux/arm64"):
+        await find_image(host, "demo", platform="linux/arm64", pull="never")
 
 
 async def test_a_wrong_word(host: Host) -> None:
@@ -89,4 +103,4 @@ def test_long_and_short_names(host: Host) -> None:
         "library/python",
         f"{DEFAULT_REGISTRY}/library/python:latest",
     ):
-        assert look_up(host, name).name == "python:latest"
+        assert host.images.get(name).name == "python:latest"

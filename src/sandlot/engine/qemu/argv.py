@@ -109,10 +109,10 @@ def build_argv(
             argv += ["-blockdev", nothing]
         else:
             file = f"driver=file,node-name=f{index},filename={_quoted(disk.path)},locking=off"
-            argv += [
-                "-blockdev", f"{file},{mode}",
-                "-blockdev", f"driver=raw,node-name=d{index},file=f{index},size={disk.size},{mode}",
-            ]  # fmt: skip
+            node = f"driver=raw,node-name=d{index},file=f{index},size={disk.size}"
+            if disk.concatenated:
+                node = f"driver=vmdk,node-name=d{index},file=f{index}"
+            argv += ["-blockdev", f"{file},{mode}", "-blockdev", f"{node},{mode}"]
         argv += ["-device", f"virtio-blk-pci,drive=d{index},id=disk{index}"]
     # The first: a state saved on one command line is else refused on another that differs in names.
     # The second: a state saved while paused comes up running.

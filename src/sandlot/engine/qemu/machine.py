@@ -77,9 +77,10 @@ class QemuMachine(Machine):
             if restore:
                 ours[3].sendall(restore_script(files[0]))
             reads = [p for p in (config.kernel, config.initrd) if p is not None]
-            reads += [d.path for d in config.disks if d.path is not None and d.readonly]
+            disks = [(disk.opened, disk.readonly) for disk in config.disks]
+            reads += [path for path, readonly in disks if path is not None and readonly]
             writes = [config.ram]
-            writes += [d.path for d in config.disks if d.path is not None and not d.readonly]
+            writes += [path for path, readonly in disks if path is not None and not readonly]
             passed = [*(s.fileno() for s in theirs), *files]
             process = await MonitorProcess.start(argv, passed, reads, writes)
         except BaseException:

@@ -35,7 +35,8 @@ from sandlot.image.registry.transport import Transport
 from sandlot.state.lock import locked
 
 if TYPE_CHECKING:
-    from sandlot.image.store import Image, ImageStore
+    from sandlot.image.records import Image
+    from sandlot.image.store import ImageStore
 
 Progress = Callable[[str, float | None], object]
 
@@ -80,7 +81,11 @@ class _Pull:
         self._progress = progress or (lambda stage, fraction: None)
 
     async def run(self) -> Image:
-        """Fetch what is missing, then make the image."""
+        """Fetch what is missing, then make the image. What was fetched stays for another try."""
+        with self._store.working(keep=True):
+            return await self._run()
+
+    async def _run(self) -> Image:
         self._progress(f"pulling {self._name}", None)
         top, manifest = await self._manifest()
         # Two programs that pull the same image share the work: the second one finds it done.
@@ -90,7 +95,7 @@ class _Pull:
                 found = await asyncio.to_thread(self._store.find_key, manifest.digest)
                 if found is not None:
                     await self._config(manifest)
-                    return await asyncio.to_thread(self._store.alias, found, self._name)
+                    return await asyncio.to_thread(self._store.alias, found, self._name, digest=top)
                 await self._config(manifest)
                 await self._layers(manifest.layers)
                 return await self._make(top, manifest)
