@@ -9,7 +9,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from sandlot.wire import frames, messages
+from sandlot.wire import files, frames, messages
 from sandlot.wire.frames import Flag, Frame, Type
 
 FRAMES = [
@@ -65,6 +65,23 @@ MESSAGES: list[messages.Message] = [
         memory_total=1, memory_available=2, memory_used=3, cached=4, cpu_us=5, uptime_us=6,
         processors=7, processes=8, process_limit=9, disk_total=10, disk_free=11, oom_kills=12,
     ),
+    messages.Failed(code="file", text="no such file or directory", errno=2, path=b"/a\xff"),
+    files.FileStat(path=b"a", cwd=b"/w", user="1000", flags=1),
+    files.FileList(path=b"/", flags=1),
+    files.FileRead(path=b"/f", offset=1 << 40, length=5),
+    files.FileWrite(path=b"/f\n", user="nobody", flags=48, mode=0o640, mtime_ns=2**64 - 1, size=7),
+    files.FileMkdir(path=b"/d", flags=19, mode=0o1777),
+    files.FileRemove(path=b"/d", flags=3),
+    files.FileRename(path=b"/a", target=b"b", flags=1),
+    files.FileChange(path=b"/a", flags=15, mode=0o4755, owner="root:1", mtime_ns=1),
+    files.FileLink(path=b"/l", target=b"../x", flags=1),
+    files.FileWatch(path=b"/d", flags=1),
+    files.TreeGet(path=b"/d", name=b"d", flags=3),
+    files.TreePut(path=b"/d", flags=3),
+    files.UpperLayer(),
+    files.FileInfo(path=b"\xff/a", mode=0o120777, size=2**40, uid=1, gid=2, mtime_ns=3, target=b"t",
+                   links=2),
+    files.FileEvent(type=4, path=b"a", target=b"b", flags=1),
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ General layout, from what users hold down to the wire:
     cli        the command line, one file per group of commands
     sync       the same API without `await`
     sandbox    Sandbox, Process, results; the keeper of a detached one, the door to a running one
+    files      the files of a sandbox: contents, names, archives, changes
     snapshot   saved machines: the templates that sandboxes are restored from
     guest      kernel, initial file system, agent, and the host's side of the channel to it
     image      images: made from Debian packages, written as EROFS, stored by content
@@ -32,6 +33,12 @@ from sandlot.errors import (
     EngineUnavailable,
     ExecError,
     ExecTimeout,
+    FileError,
+    FileExists,
+    FileForbidden,
+    FileIsDirectory,
+    FileNotDirectory,
+    FileNotFound,
     GuestProtocolError,
     HostError,
     ImageError,
@@ -52,6 +59,11 @@ from sandlot.errors import (
 
 if TYPE_CHECKING:
     import sandlot.sync as sync
+    from sandlot.files.extract import Transfer
+    from sandlot.files.files import Files
+    from sandlot.files.info import FileInfo
+    from sandlot.files.streams import FileReader
+    from sandlot.files.watch import FileEvent, Watch
     from sandlot.guest.jobs import JobOutput
     from sandlot.guest.process import ExitStatus, InputStream, OutputStream
     from sandlot.image import Image, ImageConfig, ImageStore
@@ -69,6 +81,10 @@ _LAZY = {
     "Event": "sandlot.state.events",
     "ExecResult": "sandlot.sandbox.result",
     "ExitStatus": "sandlot.guest.process",
+    "FileEvent": "sandlot.files.watch",
+    "FileInfo": "sandlot.files.info",
+    "FileReader": "sandlot.files.streams",
+    "Files": "sandlot.files.files",
     "Image": "sandlot.image",
     "ImageConfig": "sandlot.image",
     "ImageStore": "sandlot.image",
@@ -79,6 +95,8 @@ _LAZY = {
     "Process": "sandlot.sandbox.process",
     "Sandbox": "sandlot.sandbox.sandbox",
     "SandboxInfo": "sandlot.sandbox.looking",
+    "Transfer": "sandlot.files.extract",
+    "Watch": "sandlot.files.watch",
 }
 
 __all__ = [
@@ -93,6 +111,16 @@ __all__ = [
     "ExecResult",
     "ExecTimeout",
     "ExitStatus",
+    "FileError",
+    "FileEvent",
+    "FileExists",
+    "FileForbidden",
+    "FileInfo",
+    "FileIsDirectory",
+    "FileNotDirectory",
+    "FileNotFound",
+    "FileReader",
+    "Files",
     "GuestProtocolError",
     "HostError",
     "Image",
@@ -118,6 +146,8 @@ __all__ = [
     "SandboxInfo",
     "SandboxNotFound",
     "StateError",
+    "Transfer",
+    "Watch",
     "WrongState",
     "sync",
 ]

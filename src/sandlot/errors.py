@@ -15,6 +15,12 @@ SandboxError                     the root; carries `hint`, the remedy in one lin
 ├── WrongState                   the sandbox is stopped, running, or busy
 ├── SandboxDied                  the machine ended while it was needed
 ├── BootError                    the guest did not come up
+├── FileError (OSError)           a file in the sandbox: carries `errno` and `path`
+│   ├── FileNotFound (FileNotFoundError)
+│   ├── FileExists (FileExistsError)
+│   ├── FileForbidden (PermissionError)
+│   ├── FileIsDirectory (IsADirectoryError)
+│   └── FileNotDirectory (NotADirectoryError)
 ├── ExecError                    a process could not be started
 │   ├── CommandNotFound          shells say 127
 │   └── CommandNotExecutable     shells say 126
@@ -124,6 +130,38 @@ class BootError(SandboxError):
         self.command = list(command)
         self.exit_code = exit_code
         self.console_tail = console_tail
+
+
+class FileError(SandboxError, OSError):
+    """Something with a file in the sandbox failed. Carries `path` and, where there is one, `errno`."""
+
+    def __init__(self, message: str, *, path: str = "", number: int = 0, hint: str = "") -> None:
+        SandboxError.__init__(self, message, hint=hint)
+        OSError.__init__(self, number, message)
+        self.path = self.filename = path
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class FileNotFound(FileError, FileNotFoundError):
+    """No such file or folder in the sandbox."""
+
+
+class FileExists(FileError, FileExistsError):
+    """The name is taken in the sandbox."""
+
+
+class FileForbidden(FileError, PermissionError):
+    """The sandbox's user may not do this."""
+
+
+class FileIsDirectory(FileError, IsADirectoryError):
+    """A folder is where a file was expected."""
+
+
+class FileNotDirectory(FileError, NotADirectoryError):
+    """Something else is where a folder was expected."""
 
 
 class ExecError(SandboxError):

@@ -13,7 +13,7 @@ UNIT = ROOT / "tests" / "unit"
 
 ORDER = {
     "errors": 0, "settings": 1, "wire": 2, "state": 2, "engine": 3, "guest": 4, "image": 4,
-    "snapshot": 5, "sandbox": 6, "sync": 7, "cli": 8,
+    "snapshot": 5, "files": 5, "sandbox": 6, "sync": 7, "cli": 8,
 }  # fmt: skip
 MODULES = sorted(SOURCE.rglob("*.py"))
 
@@ -39,6 +39,7 @@ PURE = [
         for name in ("credentials", "headers", "refusals", "registries", "words")
     ),
     *(SOURCE / "guest" / f"{name}.py" for name in ("cpio", "modules")),
+    *(SOURCE / "files" / f"{name}.py" for name in ("archive", "paths", "info")),
     *(SOURCE / "sandbox" / f"{name}.py" for name in ("sizes", "naming")),
     SOURCE / "engine" / "config.py",
     SOURCE / "engine" / "concatenation.py",

@@ -165,6 +165,12 @@ func enter() error {
 	return syscall.Chdir("/")
 }
 
+// Upper opens the overlay's upper layer.
+func (r *Root) Upper() (int, error) {
+	upper := strings.TrimPrefix(diskDir, "/") + "/upper"
+	return syscall.Openat(r.old, upper, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+}
+
 // Close writes everything to the disk and makes it read-only. The overlay stays mounted, since
 // the agent itself lives in it.
 func (r *Root) Close() error {

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"sandlot/agent/internal/files"
 	"sandlot/agent/internal/mux"
 	"sandlot/agent/internal/process"
 	"sandlot/agent/internal/wire"
@@ -13,15 +14,15 @@ type request struct {
 	stream  *mux.Stream
 	buffer  []byte
 	control process.Control // of an EXEC or a WATCH stream
-	stdio   mux.Handler
+	rest    mux.Handler // takes what follows the first message
 	done    bool
 }
 
 // Data gathers messages. What is consumed is granted again at once: a long message needs more
 // credit than a new stream has.
 func (r *request) Data(p []byte) {
-	if r.stdio != nil {
-		r.stdio.Data(p)
+	if r.rest != nil {
+		r.rest.Data(p)
 		return
 	}
 	r.stream.Grant(len(p))
@@ -29,7 +30,7 @@ func (r *request) Data(p []byte) {
 		return
 	}
 	r.buffer = append(r.buffer, p...)
-	for !r.done && r.stdio == nil {
+	for !r.done && r.rest == nil {
 		m, size, err := wire.TakeMessage(r.buffer)
 		if err != nil {
 			r.refuse(err.Error())
@@ -47,8 +48,8 @@ func (r *request) Data(p []byte) {
 		}
 		r.open(m)
 	}
-	if r.stdio != nil && len(r.buffer) > 0 {
-		r.stdio.Data(r.buffer)
+	if r.rest != nil && len(r.buffer) > 0 {
+		r.rest.Data(r.buffer)
 	}
 	r.buffer = nil
 }
@@ -73,7 +74,7 @@ func (r *request) open(m wire.Message) {
 	case *wire.Metrics:
 		v.background(func() { s.Send(v.measure(), true) })
 	case *wire.Stdio:
-		if r.stdio = v.Table.Attach(s, m); r.stdio == nil {
+		if r.rest = v.Table.Attach(s, m); r.rest == nil {
 			r.done = true
 			if m.Flags&wire.StdioAsk == 0 {
 				s.Reset()
@@ -90,6 +91,13 @@ func (r *request) open(m wire.Message) {
 		v.background(func() { v.stage(s, m) })
 	case *wire.Shutdown:
 		v.background(func() { v.shutdown(s, m) })
+	case wire.FileRequest, *wire.UpperLayer:
+		if !v.mounted() {
+			s.Send(&wire.Failed{Code: "no-root", Text: "no root is mounted yet"}, true)
+			break
+		}
+		r.rest = files.Serve(s, m, v.upper, v.Log)
+		return
 	default:
 		r.refuse("a stream cannot begin with this message")
 	}
@@ -103,8 +111,8 @@ func (r *request) refuse(why string) {
 
 // Fin is the host's end of the stream.
 func (r *request) Fin() {
-	if r.stdio != nil {
-		r.stdio.Fin()
+	if r.rest != nil {
+		r.rest.Fin()
 	} else if r.control == nil && !r.done {
 		r.refuse("the stream ended before its message")
 	}
@@ -112,8 +120,8 @@ func (r *request) Fin() {
 
 // Reset is the stream's end for both.
 func (r *request) Reset(lost bool) {
-	if r.stdio != nil {
-		r.stdio.Reset(lost)
+	if r.rest != nil {
+		r.rest.Reset(lost)
 	} else if r.control != nil {
 		r.control.Reset(lost)
 	}

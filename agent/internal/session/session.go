@@ -90,6 +90,20 @@ func (v *Server) stage(s *mux.Stream, m *wire.Stage) {
 	}))
 }
 
+func (v *Server) mounted() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.root != nil
+}
+
+// upper opens the folder that holds what was written over the image.
+func (v *Server) upper() (int, error) {
+	v.mu.Lock()
+	root := v.root
+	v.mu.Unlock()
+	return root.Upper()
+}
+
 // shutdown ends everything that runs, and leaves the disk as if it had been unmounted.
 func (v *Server) shutdown(s *mux.Stream, m *wire.Shutdown) {
 	v.Table.Close()

@@ -61,6 +61,7 @@ type (
 	Failed   struct {
 		Code, Text string
 		Errno      uint64
+		Path       []byte
 	}
 	Started struct{ Pid uint64 }
 	Exited  struct{ Code, Signal, UserUs, SystemUs, PeakBytes, Flags, WallUs uint64 }
@@ -145,6 +146,7 @@ func (m *Failed) visit(v visitor) {
 	v.str(1, &m.Code)
 	v.str(2, &m.Text)
 	v.uint(3, &m.Errno)
+	v.bytes(4, &m.Path)
 }
 
 func (m *Started) visit(v visitor) { v.uint(1, &m.Pid) }
@@ -191,7 +193,7 @@ func newMessage(kind byte) Message {
 	if f := more[kind]; f != nil {
 		return f()
 	}
-	return nil
+	return newFileMessage(kind)
 }
 
 // Encode returns the message with its header.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from sandlot.errors import GuestProtocolError, SandboxDied, SandboxError, WrongState
 from sandlot.guest.channel import BULK_CREDIT, Channel, ChannelStream
 from sandlot.guest.session import GuestSession
+from sandlot.wire.files import FileRequest, UpperLayer
 from sandlot.wire.messages import (
     Exec,
     Failed,
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
     from sandlot.sandbox.owner import Owner
 
 # What other programs may ask of the guest: each stream that begins so is joined to one of its.
-FORWARDED: tuple[type[Message], ...] = (Exec, Stdio, Watch, Jobs, Metrics)
+FORWARDED: tuple[type[Message], ...] = (
+    Exec, Stdio, Watch, Jobs, Metrics, FileRequest, UpperLayer,
+)  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 from sandlot.engine.base import MachineStats
 from sandlot.errors import WrongState
+from sandlot.files.files import Files
 from sandlot.guest.session import GuestSession
 from sandlot.sandbox.door import connect, door_path
 from sandlot.sandbox.host import Host
@@ -74,6 +75,11 @@ class Looking:
     def record(self) -> SandboxRecord:
         """All that it was made with."""
         return self._record
+
+    @property
+    def files(self) -> Files:
+        """Its files: read, write, list, watch, upload, download."""
+        return Files(self._session, workdir=self._record.workdir, user=self._record.user)
 
     def info(self) -> SandboxInfo:
         """What it was made with, and whether it runs."""

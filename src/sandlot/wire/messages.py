@@ -12,22 +12,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, get_type_hints
 
 from sandlot.errors import GuestProtocolError
+from sandlot.wire.files import FILE_MESSAGES
+from sandlot.wire.message import Message as Message
+from sandlot.wire.message import tag as _tag
 from sandlot.wire.records import field, fields
 
 HEADER = struct.Struct("!BI")
 MAX_MESSAGE_FROM_GUEST = 64 * 1024
 MAX_MESSAGE_TO_GUEST = 4 * 1024 * 1024
-
-
-def _tag(number: int, default: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"tag": number})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Message:
-    """Base of all messages; `kind` is the type octet on the wire."""
-
-    kind: ClassVar[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +193,7 @@ class Failed(Message):
     code: str = _tag(1, "")
     text: str = _tag(2, "")
     errno: int = _tag(3, 0)
+    path: bytes = _tag(4, b"")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,14 +275,12 @@ class Measured(Message):
     oom_kills: int = _tag(12, 0)
 
 
-KINDS: dict[int, type[Message]] = {
-    message.kind: message
-    for message in (
-        Configure, MountRoot, Exec, Stdio, Clock, Shutdown, Stage, Signal, Resize, Stop,
-        Ok, Failed, Started, Exited,
-        Watch, Jobs, Metrics, Pause, Resume, Job, Output, Measured,
-    )
-}  # fmt: skip
+_MESSAGES: tuple[type[Message], ...] = (
+    Configure, MountRoot, Exec, Stdio, Clock, Shutdown, Stage, Signal, Resize, Stop,
+    Ok, Failed, Started, Exited,
+    Watch, Jobs, Metrics, Pause, Resume, Job, Output, Measured, *FILE_MESSAGES,
+)  # fmt: skip
+KINDS = {message.kind: message for message in _MESSAGES}
 
 
 _SCHEMAS: dict[int, dict[int, tuple[str, Any]]] = {}

@@ -1,0 +1,9 @@
+package files
+
+import "syscall"
+
+// System calls that package syscall does not name on every machine.
+const (
+	sysFstatat   = syscall.SYS_NEWFSTATAT
+	sysRenameat2 = 316
+)

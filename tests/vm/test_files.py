@@ -1,0 +1,532 @@
+"""Files of a real machine, read and written from the host."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import os
+import resource
+import tarfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from sandlot import (
+    ConfigError,
+    FileError,
+    FileExists,
+    FileForbidden,
+    FileIsDirectory,
+    FileNotDirectory,
+    FileNotFound,
+    Sandbox,
+)
+
+HOSTILE = [b"new\nline", b"\xff\xfe", b"x" * 255, b" ", b"-rf", b"tab\t", "ü€".encode(), b"a\\b"]
+
+
+async def test_bytes_text_and_ranges(sb: Sandbox) -> None:
+    await sb.files.write("/tmp/a", b"\x00\xff" * 5000)
+    assert await sb.files.read("/tmp/a") == b"\x00\xff" * 5000
+    assert await sb.files.read("/tmp/a", offset=9999) == b"\xff"
+    assert await sb.files.read("/tmp/a", offset=2, length=3) == b"\x00\xff\x00"
+    assert await sb.files.read("/tmp/a", length=0) == b""
+    await sb.files.write("/tmp/t", "grüße\n")
+    await sb.files.append("/tmp/t", "more")
+    await sb.files.append("/tmp/new", b"x")
+    assert await sb.files.read_text("/tmp/t") == "grüße\nmore"
+    assert await sb.files.read("/tmp/new") == b"x"
+    await sb.files.write("/tmp/empty", b"")
+    assert await sb.files.read("/tmp/empty") == b""
+    assert b"processor" in await sb.files.read("/proc/cpuinfo")
+
+
+async def test_the_paths_of_a_workdir(image: str) -> None:
+    async with Sandbox.create(image=image, memory="512M", workdir="/var/tmp", user="nobody") as sb:
+        await sb.files.write("here", "x")
+        assert (await sb.files.stat("/var/tmp/here")).uid == 65534
+        assert [i.path for i in await sb.files.list()] == ["./here"]
+        with pytest.raises(FileForbidden):
+            await sb.files.write("/root/x", "x")
+        await sb.files.write("/root/x", "x", user="root")
+
+
+async def test_streams_both_ways(sb: Sandbox, tmp_path: Path) -> None:
+    async def numbers() -> AsyncIterator[bytes]:
+        for i in range(1000):
+            yield b"%d\n" % i
+
+    expected = b"".join(b"%d\n" % i for i in range(1000))
+    await sb.files.write("/tmp/a", numbers())
+    assert await sb.files.read("/tmp/a") == expected
+    await sb.files.write("/tmp/b", (b"%d\n" % i for i in range(1000)))
+    assert await sb.files.read("/tmp/b") == expected
+    (tmp_path / "c").write_bytes(expected)
+    with (tmp_path / "c").open("rb") as file:
+        await sb.files.write("/tmp/c", file)
+    async with await sb.files.open("/tmp/c", offset=2) as reader:
+        assert reader.info.size == len(expected)
+        assert await reader.read(2) == expected[2:4]
+        assert b"".join([piece async for piece in reader]) == expected[4:]
+        assert await reader.read(5) == b""
+    with pytest.raises(ConfigError, match="cannot be int"):
+        await sb.files.write("/tmp/d", 5)  # type: ignore[arg-type]
+
+
+async def test_a_big_file_with_constant_memory(sb: Sandbox) -> None:
+    size = 256 << 20
+    block = os.urandom(1 << 20)
+
+    async def blocks() -> AsyncIterator[bytes]:
+        for _ in range(size >> 20):
+            yield block
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    await sb.files.write("/big", blocks())
+    digest, got = hashlib.sha256(), 0
+    async with await sb.files.open("/big") as reader:
+        async for piece in reader:
+            digest.update(piece)
+            got += len(piece)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert got == size
+    assert digest.digest() == hashlib.sha256(block * 256).digest()
+    assert grown < 100 << 10  # KiB
+    agent = (await sb.exec("grep VmHWM /proc/1/status")).text
+    assert int(agent.split()[1]) < 150 << 10
+
+
+async def test_a_write_is_whole_or_not_at_all(sb: Sandbox) -> None:
+    await sb.files.write("/tmp/a", "old", mode=0o640)
+    await sb.files.chown("/tmp/a", "nobody:nogroup")
+    started = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(1 << 16)
+            started.set()
+            await asyncio.sleep(0)
+
+    task = asyncio.get_running_loop().create_task(sb.files.write("/tmp/a", endless()))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await sb.files.read("/tmp/a") == b"old"
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"new"
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await sb.files.write("/tmp/a", broken())
+    assert await sb.files.read("/tmp/a") == b"old"
+    async with asyncio.timeout(60):
+        while [i.name for i in await sb.files.list("/tmp")] != ["a"]:
+            await asyncio.sleep(0.05)  # the unfinished ones are removed
+    await sb.files.write("/tmp/a", "new")
+    info = await sb.files.stat("/tmp/a")
+    assert (info.mode, info.uid, info.gid) == (0o640, 65534, 65534)
+    with pytest.raises(FileExists):
+        await sb.files.write("/tmp/a", "x", exclusive=True)
+    await sb.files.symlink("a", "/tmp/link")
+    await sb.files.write("/tmp/link", "through")
+    assert await sb.files.read("/tmp/a") == b"through"
+    assert (await sb.files.stat("/tmp/link", follow=False)).is_symlink
+
+
+async def test_readers_see_the_old_or_the_new(sb: Sandbox) -> None:
+    await sb.files.write("/tmp/a", b"0" * 5_000_000)
+
+    async def writing() -> None:
+        for digit in (b"1", b"2", b"3"):
+            await sb.files.write("/tmp/a", digit * 5_000_000)
+
+    task = asyncio.get_running_loop().create_task(writing())
+    while not task.done():
+        data = await sb.files.read("/tmp/a")
+        assert len(data) == 5_000_000 and data == data[:1] * 5_000_000
+    await task
+
+
+async def test_a_folder_that_admits_no_temporary_file(sb: Sandbox) -> None:
+    await sb.exec("mkdir /d && echo old > /d/f && chmod 666 /d/f", check=True)
+    await sb.files.write("/d/f", "new", user="nobody")
+    assert await sb.files.read("/d/f") == b"new"
+    assert (await sb.files.stat("/d/f")).uid == 0
+    with pytest.raises(FileForbidden):
+        await sb.files.write("/d/g", "new", user="nobody")
+
+
+async def test_folders_names_and_links(sb: Sandbox) -> None:
+    f = sb.files
+    await f.mkdir("/w/x/y", parents=True)
+    await f.mkdir("/w/x/y", exist_ok=True)
+    with pytest.raises(FileExists):
+        await f.mkdir("/w/x/y")
+    with pytest.raises(FileNotFound):
+        await f.mkdir("/w/no/such")
+    await f.mkdir("/w/sticky", mode=0o1777)
+    assert (await f.stat("/w/sticky")).mode == 0o1777
+    await f.write("/w/deep/er/file", "x", parents=True)
+    await f.symlink("../x", "/w/deep/link")
+    assert await f.readlink("/w/deep/link") == "../x"
+    with pytest.raises(FileError):
+        await f.readlink("/w/deep/er/file")
+    found = {i.path: i.type async for i in f.walk("/w")}
+    assert found == {
+        "/w/x": "directory", "/w/x/y": "directory", "/w/sticky": "directory",
+        "/w/deep": "directory", "/w/deep/link": "symlink", "/w/deep/er": "directory",
+        "/w/deep/er/file": "file",
+    }  # fmt: skip
+    assert [i.name for i in await f.list("/w")] == ["deep", "sticky", "x"]
+    await f.rename("/w/deep/er/file", "/w/file")
+    assert await f.exists("/w/file") and not await f.exists("/w/deep/er/file")
+    assert not await f.exists("/w/file/below")
+    await f.write("/w/other", "y")
+    with pytest.raises(FileExists):
+        await f.rename("/w/file", "/w/other", overwrite=False)
+    await f.rename("/w/file", "/w/other")
+    assert await f.read("/w/other") == b"x"
+    await f.chmod("/w", 0o700, recursive=True)
+    assert (await f.stat("/w/deep/er")).mode == 0o700
+    await f.chown("/w", "nobody:nogroup", recursive=True)
+    assert (await f.stat("/w/other")).uid == 65534
+    assert (await f.stat("/w/deep/link", follow=False)).uid == 65534
+    assert (await f.stat("/")).uid == 0
+    with pytest.raises(FileError, match="not empty"):
+        await f.remove("/w")
+    await f.remove("/w/other")
+    await f.remove("/w", recursive=True)
+    assert not await f.exists("/w")
+    await f.remove("/w", missing_ok=True)
+    with pytest.raises(FileNotFound):
+        await f.remove("/w")
+
+
+async def test_errors_carry_path_and_number(sb: Sandbox) -> None:
+    cases = [
+        (sb.files.read("/no"), FileNotFound, FileNotFoundError, 2),
+        (sb.files.read("/etc"), FileIsDirectory, IsADirectoryError, 21),
+        (sb.files.list("/etc/passwd"), FileNotDirectory, NotADirectoryError, 20),
+        (sb.files.read("/etc/shadow", user="nobody"), FileForbidden, PermissionError, 13),
+        (sb.files.write("/etc", "x"), FileIsDirectory, IsADirectoryError, 21),
+        (sb.files.write("/no/such/x", "x"), FileNotFound, FileNotFoundError, 2),
+    ]
+    for call, kind, builtin, number in cases:
+        with pytest.raises(kind) as caught:
+            await call
+        assert isinstance(caught.value, builtin)
+        assert caught.value.errno == number and caught.value.path.startswith("/")
+        assert "\n" not in str(caught.value) and caught.value.path in str(caught.value)
+    with pytest.raises(ConfigError, match="no such user"):
+        await sb.files.read("/etc/passwd", user="nobody-at-all")
+    with pytest.raises(ConfigError, match="NUL"):
+        await sb.files.read("/a\0b")
+    with pytest.raises(ConfigError, match="empty"):
+        await sb.files.read("")
+    with pytest.raises(FileError, match="max_size"):
+        await sb.files.read("/etc/passwd", max_size=10)
+    await sb.exec("mkfifo /tmp/pipe")
+    with pytest.raises(FileError):  # and it does not wait for a writer
+        await sb.files.read("/tmp/pipe")
+
+
+async def test_a_full_disk_is_told_and_leaves_nothing(image: str) -> None:
+    async with Sandbox.create(image=image, memory="512M", disk="128M") as sb:
+        with pytest.raises(FileError) as caught:
+            await sb.files.write("/home/big", bytes(200 << 20))
+        assert caught.value.errno == 28 and "disk=" in caught.value.hint
+        assert await sb.files.list("/home") == []
+        await sb.files.write("/home/small", "x")
+
+
+async def test_the_rights_of_the_user_are_the_ones_that_count(sb: Sandbox) -> None:
+    await sb.exec(
+        "groupadd -g 4000 team && useradd -u 3000 -m ann && usermod -aG team ann && "
+        "mkdir /team && chgrp team /team && chmod 2770 /team && "
+        "echo secret > /team/s && chmod 640 /team/s",
+        check=True,
+    )
+    f = sb.files
+    assert await f.read("/team/s", user="ann") == b"secret\n"  # by a supplementary group
+    await f.write("/team/hers", "x", user="ann")
+    info = await f.stat("/team/hers")
+    assert (info.uid, info.gid) == (3000, 4000)
+    sleeper = await sb.spawn(["sleep", "600"])
+    for call in (
+        f.read("/team/s", user="nobody"),
+        f.list("/root", user="ann"),
+        f.chown("/team/hers", "root", user="ann"),
+        f.chmod("/team/s", 0o777, user="ann"),
+        f.write("/team/s", "x", user="3000:3000"),
+        f.readlink(f"/proc/{sleeper.pid}/exe", user="ann"),
+    ):
+        with pytest.raises(FileForbidden):
+            await call
+    await f.chown("/team/hers", ":team", user="ann")
+    # The agent is root again, in every thread.
+    await asyncio.gather(*(f.read("/team/s", user="ann") for _ in range(30)))
+    await asyncio.gather(*(f.write(f"/root/{i}", "x", user="root") for i in range(30)))
+    assert {i.uid for i in await f.list("/root") if i.name.isdigit()} == {0}
+    assert (await sb.exec("id -u; id -G")).text == "0\n0\n"
+
+
+async def test_hostile_names(sb: Sandbox, tmp_path: Path) -> None:
+    for name in HOSTILE:
+        await sb.files.write(b"/w/" + name, name, parents=True)
+    found = await sb.files.list("/w")
+    assert sorted(i.name.encode(errors="surrogateescape") for i in found) == sorted(HOSTILE)
+    for info in found:
+        assert await sb.files.read(info.path) == info.name.encode(errors="surrogateescape")
+    await sb.files.download("/w", tmp_path / "w")
+    assert sorted(os.fsencode(p.name) for p in (tmp_path / "w").iterdir()) == sorted(HOSTILE)
+    await sb.files.upload(tmp_path / "w", "/again")
+    assert len(await sb.files.list("/again")) == len(HOSTILE)
+    for info in found:
+        await sb.files.remove(info.path)
+    deep = "/deep" + "/d" * 400
+    await sb.files.write(f"{deep}/f", "down", parents=True)
+    await sb.files.download("/deep", tmp_path / "deep")
+    assert sum(1 for _ in os.walk(tmp_path / "deep")) == 401
+    await sb.files.upload(tmp_path / "deep", "/deep2")
+    assert await sb.files.read("/deep2" + deep[5:] + "/f") == b"down"
+    assert (await sb.exec("find /deep /deep2 | wc -l")).text == "804\n"
+    await sb.files.remove("/deep", recursive=True)
+
+
+async def next_event(watch: object) -> tuple[str, str, str]:
+    async with asyncio.timeout(60):
+        event = await watch.next()  # type: ignore[attr-defined]
+    return (event.type, event.path, event.target)
+
+
+async def test_watch(sb: Sandbox) -> None:
+    f = sb.files
+    await f.mkdir("/w/sub", parents=True)
+    await f.mkdir("/elsewhere")
+    async with await f.watch("/w", recursive=True) as watch:
+        await sb.exec("echo x > /w/sub/a", check=True)
+        assert await next_event(watch) == ("create", "/w/sub/a", "")
+        assert await next_event(watch) == ("modify", "/w/sub/a", "")
+        await sb.exec("mv /w/sub/a /w/b", check=True)
+        assert await next_event(watch) == ("move", "/w/sub/a", "/w/b")
+        await sb.exec("mkdir -p /w/n/m && touch /w/n/m/f", check=True)
+        seen = [await next_event(watch)]
+        while seen[-1][1] != "/w/n/m/f":
+            seen.append(await next_event(watch))
+        assert {e[:2] for e in seen} == {
+            ("create", "/w/n"), ("create", "/w/n/m"), ("create", "/w/n/m/f")
+        }  # fmt: skip
+        await sb.exec("mv /w/n /w/k", check=True)
+        assert await next_event(watch) == ("move", "/w/n", "/w/k")
+        await sb.exec("touch /w/k/m/g", check=True)
+        assert await next_event(watch) == ("create", "/w/k/m/g", "")
+        await sb.exec("mv /w/b /elsewhere/b", check=True)
+        assert await next_event(watch) == ("delete", "/w/b", "")
+        await sb.exec("mv /elsewhere/b /w/c; rm /w/c", check=True)
+        assert await next_event(watch) == ("create", "/w/c", "")
+        assert await next_event(watch) == ("delete", "/w/c", "")
+    async with await f.watch("/w") as watch:
+        await sb.exec("touch /w/sub/unseen; rm -r /w", check=True)
+        events = [event async for event in watch]
+        assert events[-1].type == "delete" and events[-1].path == "/w"
+        assert not any("unseen" in event.path for event in events)
+    with pytest.raises(FileNotFound):
+        await f.watch("/no/such")
+    with pytest.raises(FileForbidden):
+        await f.watch("/root", user="nobody")
+
+
+async def test_a_flood_of_changes_is_told_as_one(sb: Sandbox) -> None:
+    await sb.files.mkdir("/w")
+    await sb.exec("echo 50 > /proc/sys/fs/inotify/max_queued_events", check=True)
+    async with await sb.files.watch("/w") as watch:
+        # More than the stream's credit: from there on they gather in the queue.
+        await sb.exec(
+            ["python3", "-c", "for i in range(9000): open('/w/' + 'x' * 200 + str(i), 'w')"],
+            check=True,
+        )
+        async with asyncio.timeout(120):
+            async for event in watch:
+                if event.type == "overflow":
+                    break
+            else:
+                pytest.fail("no overflow was told")
+    assert (await sb.exec("echo fine")).text == "fine\n"
+
+
+def tree(root: Path) -> dict[str, tuple[object, ...]]:
+    """Everything about a folder that a copy keeps."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in sorted([root, *root.rglob("*")]):
+        st = path.lstat()
+        kind = st.st_mode & 0o170000
+        body: object = None
+        if path.is_symlink():
+            body = path.readlink()
+        elif path.is_file():
+            body = hashlib.sha256(path.read_bytes()).hexdigest()
+        mode = st.st_mode & 0o777 if not path.is_symlink() else 0
+        links = st.st_nlink if path.is_file() and not path.is_symlink() else 0
+        found[str(path.relative_to(root))] = (kind, mode, st.st_mtime_ns, body, links)
+    return found
+
+
+def make_tree(root: Path) -> None:
+    (root / "bin" / "empty").mkdir(parents=True)
+    (root / "bin" / "tool").write_bytes(os.urandom(300_000))
+    (root / "bin" / "tool").chmod(0o755)
+    (root / "none").write_bytes(b"")
+    (root / "bin" / "to-tool").symlink_to("tool")
+    (root / "up").symlink_to("bin/../bin")
+    (root / "bin" / "up").symlink_to("../none")
+    os.link(root / "none", root / "again")
+    (root / ("long" * 60)).write_bytes(b"long")
+    with (root / "sparse").open("wb") as file:
+        file.truncate(5 << 20)
+        file.seek(3 << 20)
+        file.write(b"data")
+    for index in range(300):
+        (root / "bin" / f"f{index}").write_bytes(b"%d" % index * index)
+    (root / "none").chmod(0o400)
+    for index, path in enumerate(sorted(root.rglob("*"), reverse=True)):
+        os.utime(path, ns=(0, 1_600_000_000_123_456_789 + index), follow_symlinks=False)
+    (root / "bin").chmod(0o555)
+
+
+async def test_a_tree_goes_in_and_comes_out_the_same(sb: Sandbox, tmp_path: Path) -> None:
+    make_tree(tmp_path / "in")
+    done = await sb.files.upload(tmp_path / "in", "/new/in")
+    assert done.files == len(tree(tmp_path / "in")) and not done.skipped
+    r = await sb.exec("cd /new/in && stat -c '%a %Y %U' bin/tool bin && cat bin/up && readlink up")
+    assert r.text.splitlines()[0].startswith("755 1600000000 root")
+    back = await sb.files.download("/new/in", tmp_path / "out", links="all")
+    assert tree(tmp_path / "out") == tree(tmp_path / "in")
+    assert back.files == done.files and back.size == done.size
+    assert (tmp_path / "out" / "sparse").stat().st_blocks * 512 < 4 << 20
+    careful = await sb.files.download("/new/in", tmp_path / "careful")
+    assert careful.skipped == ["up"]  # `bin/../bin` might climb out by way of another link
+    await sb.files.download("/new/in", tmp_path / "careful")  # over what is there
+    assert set(tree(tmp_path / "in")) - set(tree(tmp_path / "careful")) == {"up"}
+
+
+async def test_single_files(sb: Sandbox, tmp_path: Path) -> None:
+    source = tmp_path / "f"
+    source.write_bytes(b"content")
+    source.chmod(0o750)
+    os.utime(source, ns=(0, 1_500_000_000_000_000_001))
+    await sb.files.upload(source, "/a/b/c")
+    info = await sb.files.stat("/a/b/c")
+    assert (info.mode, info.mtime_ns, info.size) == (0o750, 1_500_000_000_000_000_001, 7)
+    await sb.files.upload(source, "/a/")
+    assert await sb.files.read("/a/f") == b"content"
+    with pytest.raises(FileIsDirectory):
+        await sb.files.upload(source, "/a/b")
+    (tmp_path / "down").mkdir()
+    await sb.files.download("/a/b/c", tmp_path / "down")
+    got = (tmp_path / "down" / "c").stat()
+    assert (got.st_mode & 0o777, got.st_mtime_ns) == (0o750, 1_500_000_000_000_000_001)
+    await sb.files.download("/a/b/c", tmp_path / "made" / "x")
+    assert (tmp_path / "made" / "x").read_bytes() == b"content"
+    with pytest.raises(FileNotFoundError):
+        await sb.files.upload(tmp_path / "missing", "/x")
+    with pytest.raises(FileNotFound):
+        await sb.files.download("/missing", tmp_path / "y")
+    assert not (tmp_path / "y").exists()
+
+
+async def test_users_and_owners_of_trees(sb: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "f").write_bytes(b"x")
+    await sb.files.upload(tmp_path / "t", "/tmp/t", user="nobody")
+    assert {i.uid async for i in sb.files.walk("/tmp/t")} == {65534}
+    with pytest.raises(FileForbidden):
+        await sb.files.upload(tmp_path / "t", "/root/t", user="nobody")
+    await sb.exec("mkdir -m 700 /tmp/t/closed && touch /tmp/t/closed/f")
+    with pytest.raises(FileForbidden) as caught:
+        await sb.files.download("/tmp/t", tmp_path / "out", user="nobody")
+    assert caught.value.path == "/tmp/t/closed"
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        entry = tarfile.TarInfo("x/y")
+        entry.uid, entry.gid, entry.size = 1234, 99, 2
+        tar.addfile(entry, io.BytesIO(b"hi"))
+    archive.seek(0)
+    await sb.files.put_archive("/tmp", archive, owners=True)
+    info = await sb.files.stat("/tmp/x/y")
+    assert (info.uid, info.gid, info.size) == (1234, 99, 2)
+    stream = b"".join([piece async for piece in sb.files.get_archive("/tmp/x")])
+    with tarfile.open(fileobj=io.BytesIO(stream)) as tar:
+        assert [(m.name, m.uid) for m in tar] == [("x", 0), ("x/y", 1234)]
+    evil = io.BytesIO()
+    with tarfile.open(fileobj=evil, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("../evil"))
+    with pytest.raises(FileError, match="evil"):
+        await sb.files.put_archive("/tmp", evil.getvalue())
+    with pytest.raises(FileError):
+        await sb.files.put_archive("/tmp", b"no archive at all" * 100)
+    with pytest.raises(FileNotDirectory):
+        await sb.files.put_archive("/tmp/x/y", archive.getvalue())
+
+
+async def test_limits_of_a_download(sb: Sandbox, tmp_path: Path) -> None:
+    await sb.exec("mkdir /w && truncate -s 1T /w/endless && touch /w/a /w/b", check=True)
+    with pytest.raises(FileError, match="max_size="):
+        await sb.files.download("/w", tmp_path / "w", max_size=10 << 20)
+    await sb.exec("rm /w/endless")
+    with pytest.raises(FileError, match="max_files="):
+        await sb.files.download("/w", tmp_path / "w", max_files=2)
+    await sb.exec("mkfifo /w/pipe; mknod /w/dev c 1 3; ln -s /etc/shadow /w/out")
+    done = await sb.files.download("/w", tmp_path / "w")
+    assert done.skipped == ["out"]
+    assert sorted(p.name for p in (tmp_path / "w").iterdir()) == ["a", "b"]
+
+
+async def test_no_program_of_the_image_is_needed(sb: Sandbox, tmp_path: Path) -> None:
+    """As in an image made from scratch: not even a user database is left."""
+    (tmp_path / "f").write_bytes(b"x")
+    await sb.exec("rm -rf /usr/bin /usr/sbin /usr/lib /etc /var /bin /sbin /lib /lib64 || true")
+    await sb.files.write("/tmp/a", "x", user="1000:1000")
+    await sb.files.upload(tmp_path, "/srv")
+    assert (await sb.files.stat("/tmp/a")).uid == 1000
+    await sb.files.download("/srv", tmp_path / "out")
+    assert (tmp_path / "out" / "f").read_bytes() == b"x"
+    await sb.files.remove("/srv/f")
+
+
+async def test_visitors_can_use_files_too(image: str) -> None:
+    async with Sandbox.create(image=image, memory="512M", detached=True) as sb:
+        other = await Sandbox.get(sb.name)
+        data = os.urandom(5_000_000)
+        await other.files.write("/tmp/a", data)
+        assert await sb.files.read("/tmp/a") == data
+        async with await other.files.watch("/tmp") as watch:
+            await sb.files.remove("/tmp/a")
+            assert await next_event(watch) == ("delete", "/tmp/a", "")
+
+
+async def test_what_was_written_as_a_layer(sb: Sandbox) -> None:
+    await sb.exec(
+        "rm /etc/debian_version && mkdir /opt/new && echo x > /opt/new/f && "
+        "rm -rf /etc/apt && mkdir /etc/apt && echo y > /etc/apt/only && "
+        "mv /usr/share/doc /usr/share/papers && ln /opt/new/f /opt/new/g && "
+        "python3 -c \"import os; os.setxattr('/opt/new/f', 'user.k', b'v')\"",
+        check=True,
+    )
+    expected = (await sb.exec("find /usr/share/papers | wc -l")).text
+    data = b"".join([piece async for piece in sb.files.upper_layer()])
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        members = {m.name: m for m in tar}
+    assert members["etc/.wh.debian_version"].size == 0
+    assert "etc/apt/.wh..wh..opq" in members and "etc/apt/only" in members
+    names = sorted(("opt/new/f", "opt/new/g"), key=lambda name: members[name].islnk())
+    assert members[names[0]].isfile() and members[names[1]].linkname == names[0]
+    assert members[names[0]].pax_headers["SCHILY.xattr.user.k"] == "v"
+    assert "usr/share/.wh.doc" in members
+    assert "usr/share/papers/.wh..wh..opq" in members
+    inside = [n for n in members if n.startswith("usr/share/papers") and ".wh." not in n]
+    assert len(inside) == int(expected)
+    assert not any(m.ischr() for m in members.values())
