@@ -252,9 +252,9 @@ def _records(data: bytes) -> dict[bytes, bytes]:
     at = 0
     while at < len(data):
         space = data.find(b" ", at, at + 9)
-        length = data[at:space] if space > 0 else b""
+        length = data[at:space] if space > at else b""
         end = at + int(length) if length.isdigit() else 0
-        if not space < end <= len(data) or data[end - 1] != 0x0A:
+        if not at < space < end <= len(data) or data[end - 1] != 0x0A:
             raise GuestProtocolError("the guest's archive has a damaged PAX header")
         key, separator, value = data[space + 1 : end - 1].partition(b"=")
         if not separator or not key:

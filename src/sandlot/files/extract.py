@@ -208,14 +208,19 @@ class Extractor:
         assert self._member is not None
         size = len(piece)
         self._left -= size
+        for at in range(0, size, len(_ZEROS)):
+            self._put(piece[at : at + len(_ZEROS)])
+        if not self._left:
+            self._end()
+
+    def _put(self, piece: memoryview) -> None:
+        size = len(piece)
         if size >= SPARSE_FROM and piece == _ZEROS[:size]:
             os.lseek(self._file, size, os.SEEK_CUR)
             self._hole = True
-        else:
-            while piece:
-                piece = piece[os.write(self._file, piece) :]
-        if not self._left:
-            self._end()
+            return
+        while piece:
+            piece = piece[os.write(self._file, piece) :]
 
     def _end(self) -> None:
         fd, member = self._file, self._member

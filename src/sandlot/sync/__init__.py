@@ -9,6 +9,17 @@ One thread runs the event loop for all sandboxes of the program.
 """
 
 from sandlot.sync.facade import Sandbox
+from sandlot.sync.files import FileReader, Files, Watch
 from sandlot.sync.processes import Attachment, InputStream, Job, OutputStream, Process
 
-__all__ = ["Attachment", "InputStream", "Job", "OutputStream", "Process", "Sandbox"]
+__all__ = [
+    "Attachment",
+    "FileReader",
+    "Files",
+    "InputStream",
+    "Job",
+    "OutputStream",
+    "Process",
+    "Sandbox",
+    "Watch",
+]

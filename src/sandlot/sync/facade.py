@@ -15,6 +15,7 @@ from sandlot.sandbox import sandbox as origin
 from sandlot.sandbox.result import ExecResult
 from sandlot.state.events import Event
 from sandlot.state.records import SandboxFolder, SandboxRecord
+from sandlot.sync.files import Files
 from sandlot.sync.portal import run
 from sandlot.sync.processes import Job, Process
 
@@ -82,6 +83,11 @@ class Sandbox:
     def status(self) -> str:
         """See `sandlot.Sandbox.status`."""
         return self._sandbox.status
+
+    @property
+    def files(self) -> Files:
+        """See `sandlot.Sandbox.files`."""
+        return Files(self._sandbox.files)
 
     def info(self) -> origin.SandboxInfo:
         """See `sandlot.Sandbox.info`."""
