@@ -165,9 +165,9 @@ func enter() error {
 	return syscall.Chdir("/")
 }
 
-// Upper opens the overlay's upper layer.
+// Upper opens the part of the overlay's upper layer that the processes see.
 func (r *Root) Upper() (int, error) {
-	upper := strings.TrimPrefix(diskDir, "/") + "/upper"
+	upper := strings.TrimPrefix(diskDir, "/") + "/upper" + rootName
 	return syscall.Openat(r.old, upper, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
 }
 
