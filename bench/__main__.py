@@ -12,12 +12,12 @@ import json
 import sys
 from pathlib import Path
 
-from bench import sandboxes, throughput
+from bench import pull, sandboxes, throughput
 from bench.measure import Row, heading, line
 from sandlot.image import build_debian_image
 from sandlot.sandbox.host import Host
 
-BENCHES = {**sandboxes.BENCHES, **throughput.BENCHES}
+BENCHES = {**sandboxes.BENCHES, **throughput.BENCHES, **pull.BENCHES}
 
 
 async def main() -> None:

@@ -8,11 +8,11 @@ import os
 import shutil
 import ssl
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from sandlot.errors import ImageError, ResourceError
+from sandlot.errors import HostError, ImageError, ResourceError
 from sandlot.image.digest import is_digest
 from sandlot.image.manifest import (
     MAX_CONFIG,
@@ -20,6 +20,7 @@ from sandlot.image.manifest import (
     Descriptor,
     Index,
     Manifest,
+    OciConfig,
     Platform,
     check_fit,
     parse_config,
@@ -32,6 +33,7 @@ from sandlot.image.registry.credentials import AuthFiles
 from sandlot.image.registry.keychain import Keychain
 from sandlot.image.registry.registries import Registries
 from sandlot.image.registry.transport import Transport
+from sandlot.image.tally import Tally
 from sandlot.state.lock import locked
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from sandlot.image.store import ImageStore
 
 Progress = Callable[[str, float | None], object]
+T = TypeVar("T")
 
 PARALLEL = 3
 MAX_NESTED = 3
@@ -82,6 +85,8 @@ class _Pull:
 
     async def run(self) -> Image:
         """Fetch what is missing, then make the image. What was fetched stays for another try."""
+        if any((self._store.root / "blobs/partial").glob("*")):
+            await asyncio.to_thread(self._store.clean)  # what nobody has gone on with for a day
         with self._store.working(keep=True):
             return await self._run()
 
@@ -96,8 +101,8 @@ class _Pull:
                 if found is not None:
                     await self._config(manifest)
                     return await asyncio.to_thread(self._store.alias, found, self._name, digest=top)
-                await self._config(manifest)
-                await self._layers(manifest.layers)
+                config = await self._config(manifest)
+                await self._layers(manifest.layers, config.diff_ids)
                 return await self._make(top, manifest)
             finally:
                 lock.unlink(missing_ok=True)
@@ -136,17 +141,20 @@ class _Pull:
             return False
         return True
 
-    async def _config(self, manifest: Manifest) -> None:
+    async def _config(self, manifest: Manifest) -> OciConfig:
         """The configuration; whether the image fits is known before its layers are fetched."""
         if manifest.config.size > MAX_CONFIG:
             raise ImageError(f"the configuration of {self._name} is larger than {MAX_CONFIG} bytes")
         await self._client.blob(self._store.blobs, manifest.config)
         data = await asyncio.to_thread(self._store.blobs.read, manifest.config.digest, MAX_CONFIG)
-        check_fit(manifest, parse_config(data, name=self._name), self._platform, self._name)
+        config = parse_config(data, name=self._name)
+        check_fit(manifest, config, self._platform, self._name)
+        return config
 
-    async def _layers(self, layers: Sequence[Descriptor]) -> None:
-        """Every layer that is not here, a few at a time."""
+    async def _layers(self, layers: Sequence[Descriptor], diff_ids: Sequence[str]) -> None:
+        """Every layer that is not here, a few at a time; each is unpacked once it has come."""
         blobs = self._store.blobs
+        names = {layer.digest: diff_id for layer, diff_id in zip(layers, diff_ids, strict=True)}
         missing = {
             layer.digest: layer for layer in layers if not blobs.exists(layer.digest, layer.size)
         }
@@ -166,19 +174,32 @@ class _Pull:
                 done += number
                 self._progress(stage, done / total if total else 1.0)
 
-        turns = asyncio.Semaphore(PARALLEL)
+        fetching = asyncio.Semaphore(PARALLEL)
+        unpacking = asyncio.Semaphore(os.cpu_count() or 1)
+        tally = Tally()
 
-        async def fetch(layer: Descriptor) -> None:
-            async with turns:
+        async def one(layer: Descriptor) -> None:
+            async with fetching:
                 await self._client.blob(blobs, layer, moved)
+            async with unpacking:
+                await _in_thread(self._store.unpack, tally, names[layer.digest], layer.digest)
 
         try:
             async with asyncio.TaskGroup() as group:
-                for layer in missing.values():
-                    group.create_task(fetch(layer))
+                # Large ones first: the last to end is then a small one.
+                for layer in sorted(missing.values(), key=lambda each: -each.size):
+                    group.create_task(one(layer))
         except BaseExceptionGroup as errors:
             # The others were cancelled because of the first.
+            if isinstance(errors.exceptions[0], ResourceError):
+                await asyncio.to_thread(self._give_room, missing.values())
             raise errors.exceptions[0] from None
+
+    def _give_room(self, layers: Iterable[Descriptor]) -> None:
+        """On a full disk nothing is kept for another try."""
+        for layer in layers:
+            with contextlib.suppress(ImageError, HostError):
+                self._store.blobs.partial(layer.digest, layer.size, wait=False).discard()
 
     def _check_room(self, total: int) -> None:
         free = shutil.disk_usage(self._store.root).free
@@ -190,7 +211,7 @@ class _Pull:
             )
 
     async def _make(self, top: str, manifest: Manifest) -> Image:
-        """Unpack, in a thread that ends when this is cancelled."""
+        """The image, of layers of which most are unpacked."""
         stop = threading.Event()
 
         def tell(stage: str, fraction: float | None) -> None:
@@ -198,20 +219,38 @@ class _Pull:
                 raise ImageError(f"pulling {self._name} was given up")
             self._progress(stage, fraction)
 
-        work = asyncio.ensure_future(
-            asyncio.to_thread(
-                self._store.add_oci, self._reference, manifest.digest, digest=top,
-                platform=self._platform, source=str(self._reference), progress=tell,
-            )
-        )  # fmt: skip
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            stop.set()
-            await asyncio.wait({work})
-            if not work.cancelled():
-                work.exception()
-            raise
+        def add() -> Image:
+            return self._store.add_oci(
+                self._reference, manifest.digest, digest=top, platform=self._platform,
+                source=str(self._reference), progress=tell,
+            )  # fmt: skip
+
+        work = asyncio.ensure_future(asyncio.to_thread(add))
+        return await _ended(work, stop.set)
+
+
+async def _in_thread(
+    unpack: Callable[[str, str, Tally], None], tally: Tally, diff_id: str, blob: str
+) -> None:
+    """Unpack a layer. One that is cancelled ends all that share the tally."""
+    work = asyncio.ensure_future(asyncio.to_thread(unpack, diff_id, blob, tally))
+
+    def stop() -> None:
+        tally.stopped = True
+
+    await _ended(work, stop)
+
+
+async def _ended(work: asyncio.Future[T], stop: Callable[[], object]) -> T:
+    """The result of a thread; being cancelled stops it and waits for its end."""
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        stop()
+        await asyncio.wait({work})
+        if not work.cancelled():
+            work.exception()
+        raise
 
 
 def _lock_path(root: Path, digest: str) -> Path:

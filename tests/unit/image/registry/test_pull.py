@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,6 @@ from tests.framework.fake_registry import (
     MANIFEST,
     Asked,
     FakeRegistry,
-    answers,
     digest_of,
     layer,
     reply,
@@ -159,25 +159,25 @@ async def test_names_that_cannot_be_pulled(store: ImageStore) -> None:
 async def test_the_first_failure_ends_the_others(fake: FakeRegistry, store: ImageStore) -> None:
     slow, bad = layer({"slow": bytes(100_000)}), layer({"bad": b"x"})
     fake.add("app:1", [slow, bad])
-    ended = asyncio.Event()
+    part = store.root / "blobs/partial" / digest_of(slow)[7:]
 
     async def stuck(asked: Asked, writer: asyncio.StreamWriter) -> None:
         reply(writer, 200, slow[:50_000], length=len(slow))
         await writer.drain()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
+        await asyncio.Event().wait()
+
+    async def missing(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        async with asyncio.timeout(60):
+            while not part.exists():
+                await asyncio.sleep(0.01)
+        reply(writer, 404)
 
     fake.fault(digest_of(slow), stuck)
-    fake.fault(digest_of(bad), answers(404), times=9)
+    fake.fault(digest_of(bad), missing, times=9)
     with pytest.raises(ImageError, match="lacks the blob"):
         await pull_image(store, f"{fake.host}/app:1", retry=QUICK)
     assert not store.list()
-    # What had come of the slow one before the other failed is there to go on with.
-    parts = [path for path in left_overs(store) if path.stat().st_size]
-    assert all(path.parent.name == "partial" for path in parts)
-    assert sum(path.stat().st_size for path in parts) <= 50_000
+    assert all(path == part for path in left_overs(store))  # to go on with
 
 
 PROGRAM = """
@@ -214,6 +214,37 @@ async def test_a_program_that_was_killed_leaves_what_it_has(
     image = await pull_image(store, f"{fake.host}/app:1", retry=QUICK)
     assert fake.requests(digest_of(data))[-1].headers["range"] == f"bytes={kept}-"
     assert image.size and not left_overs(store)[1:]
+
+
+LIMITED = (
+    """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+"""
+    + PROGRAM
+)
+
+
+async def test_a_disk_that_is_full_in_the_middle(fake: FakeRegistry, store: ImageStore) -> None:
+    fake.add("app:1", [layer({"a": bytes(3_000_000)}), layer({"b": bytes(2_000_000)})])
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", LIMITED, str(store.root), f"{fake.host}/app:1",
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    _, said = await program.communicate()
+    assert b"ResourceError: no room for the image" in said
+    assert not store.list() and not left_overs(store)
+
+
+async def test_what_nobody_goes_on_with_is_removed(fake: FakeRegistry, store: ImageStore) -> None:
+    fake.add("app:1", [layer({"a": b"x"})])
+    data = b"x" * 1000
+    with store.blobs.partial(digest_of(data), 1000) as part:
+        part.write(data[:500])
+    (left,) = left_overs(store)
+    os.utime(left, (0, 0))
+    await pull_image(store, f"{fake.host}/app:1")
+    assert not left.exists()
 
 
 async def test_cancelling_a_pull(fake: FakeRegistry, store: ImageStore) -> None:
