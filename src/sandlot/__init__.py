@@ -68,7 +68,9 @@ if TYPE_CHECKING:
     from sandlot.guest.process import ExitStatus, InputStream, OutputStream
     from sandlot.image import Image, ImageConfig, ImageStore
     from sandlot.sandbox.job import Attachment, Job
+    from sandlot.sandbox.log import LogEntry
     from sandlot.sandbox.looking import SandboxInfo
+    from sandlot.sandbox.metrics import Metrics
     from sandlot.sandbox.process import Process
     from sandlot.sandbox.result import ExecResult
     from sandlot.sandbox.sandbox import Sandbox
@@ -91,6 +93,8 @@ _LAZY = {
     "InputStream": "sandlot.guest.process",
     "Job": "sandlot.sandbox.job",
     "JobOutput": "sandlot.guest.jobs",
+    "LogEntry": "sandlot.sandbox.log",
+    "Metrics": "sandlot.sandbox.metrics",
     "OutputStream": "sandlot.guest.process",
     "Process": "sandlot.sandbox.process",
     "Sandbox": "sandlot.sandbox.sandbox",
@@ -133,6 +137,8 @@ __all__ = [
     "JobOutput",
     "KernelUnavailable",
     "LocalProtocolError",
+    "LogEntry",
+    "Metrics",
     "NameTaken",
     "OutputStream",
     "Process",

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from bench.soak import environment, own_state, soak
 
 
@@ -15,7 +14,6 @@ def test_nothing_is_lost_and_nothing_is_left(image: str, monkeypatch: pytest.Mon
     for name in ("SANDLOT_DATA", "SANDLOT_RUNTIME"):
         monkeypatch.setenv(name, os.environ[name])  # so that both are put back
     seed = int.from_bytes(os.urandom(3))
-    print(f"seed {seed}")
     with own_state(source) as state:
         environment(state)
         wrong = soak(operations=20, programs=2, seed=seed, image=image, state=state)

@@ -30,6 +30,8 @@ COMMANDS = {
     "wait": ("life", "Wait until sandboxes have stopped"),
     "rename": ("life", "Give a stopped sandbox another name"),
     "rm": ("life", "Remove sandboxes"),
+    "stats": ("stats", "Show what running sandboxes use"),
+    "top": ("stats", "List the processes in a running sandbox"),
     "logs": ("logs", "Show what a sandbox's command said"),
     "image": ("image", "Build, pull, list and remove images"),
     "doctor": ("doctor", "Say what this machine can do, and what mends the rest"),

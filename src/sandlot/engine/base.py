@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,8 @@ class Machine(ABC):
     window: memoryview | None
     """The memory window, or None where the engine has none."""
     command: list[str]
+    on_console: Callable[[bytes], None] | None = None
+    """Is told what the guest's console says, as it comes."""
 
     @abstractmethod
     async def pause(self) -> None:

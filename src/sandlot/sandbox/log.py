@@ -1,22 +1,25 @@
-"""The kept output of a sandbox's main command: JSON lines, bounded, the older half in `.1`."""
+"""The kept output of a sandbox's main command, and of its console: JSON lines, bounded."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sandlot.guest.jobs import JobWatch
 from sandlot.guest.process import ExitStatus
+from sandlot.state.lines import follow_lines, older, read_lines
 
 LIMIT = 16 * 1024 * 1024
+CONSOLE_LIMIT = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class LogEntry:
-    """A piece of output: `time` in seconds since 1970, `stream` is `stdout` or `stderr`."""
+    """A piece of output: `time` in seconds since 1970, `stream` is stdout, stderr or console."""
 
     time: float
     stream: str
@@ -24,10 +27,11 @@ class LogEntry:
 
 
 class OutputLog:
-    """Writes the log."""
+    """Writes a log; at most twice `limit` bytes are kept, what is over it as `NAME.1`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limit: int | None = None) -> None:
         self._path = path
+        self._limit = limit or LIMIT
         self._file = path.open("ab", buffering=0)
         self._size = path.stat().st_size
 
@@ -35,9 +39,9 @@ class OutputLog:
         """Append one piece. A full disk loses the piece, not the sandbox."""
         line = json.dumps([time.time(), stream, data.decode(errors="surrogateescape")]) + "\n"
         try:
-            if self._size > LIMIT:
+            if self._size > self._limit:
                 self._file.close()
-                self._path.replace(self._path.with_suffix(".jsonl.1"))
+                self._path.replace(older(self._path))
                 self._file = self._path.open("ab", buffering=0)
                 self._size = 0
             self._size += self._file.write(line.encode())
@@ -64,13 +68,36 @@ def parse(line: bytes) -> LogEntry | None:
         return None
 
 
-def read_log(path: Path) -> Iterator[LogEntry]:
-    """Everything that is kept, the oldest first."""
-    for part in (path.with_suffix(".jsonl.1"), path):
-        try:
-            with part.open("rb") as file:
-                for line in file:
-                    if (entry := parse(line)) is not None:
-                        yield entry
-        except FileNotFoundError:
-            continue
+def read_log(path: Path, *, since: float = 0.0) -> Iterator[LogEntry]:
+    """Everything that is kept, the oldest first, from `since` (seconds since 1970) on."""
+    for line in read_lines(path):
+        if (entry := parse(line)) is not None and entry.time >= since:
+            yield entry
+
+
+def follow_log(path: Path, *, since: float = 0.0) -> Iterator[LogEntry | None]:
+    """As `read_log`, then what comes; None each time when there is nothing new yet."""
+    for line in follow_lines(path):
+        if line is None:
+            yield None
+        elif (entry := parse(line)) is not None and entry.time >= since:
+            yield entry
+
+
+def last_lines(entries: Iterable[LogEntry], count: int) -> list[LogEntry]:
+    """The pieces that hold the last `count` lines, the first of them cut where a line begins."""
+    kept: deque[LogEntry] = deque()
+    lines = 0
+    for entry in entries:
+        kept.append(entry)
+        lines += entry.data.count(b"\n")
+        while kept and lines - kept[0].data.count(b"\n") > count:
+            lines -= kept.popleft().data.count(b"\n")
+    if kept and not kept[-1].data.endswith(b"\n"):
+        lines += 1  # one that is not finished
+    if kept and lines > count:
+        first = kept.popleft()
+        rest = first.data.split(b"\n", lines - count)[-1]
+        if rest:
+            kept.appendleft(replace(first, data=rest))
+    return list(kept) if count else []

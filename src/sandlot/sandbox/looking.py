@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from sandlot.sandbox.door import connect, door_path
 from sandlot.sandbox.host import Host
 from sandlot.sandbox.job import Job
 from sandlot.sandbox.log import LIMIT as OUTPUT_LIMIT
+from sandlot.sandbox.log import LogEntry, follow_log, last_lines, read_log
+from sandlot.sandbox.metrics import Metrics, combine
 from sandlot.sandbox.owner import Owner
 from sandlot.state.events import Event
 from sandlot.state.lock import FileLock
@@ -112,6 +115,46 @@ class Looking:
                 "output": str(self._folder.log), "console": str(self._folder.console),
             },
         }  # fmt: skip
+
+    async def metrics(self) -> Metrics:
+        """What it uses, as its guest sees it and as the host does; from any program.
+
+        Raises:
+            WrongState: it does not run.
+        """
+        measured = await (await self._session()).metrics()
+        return combine(measured, self._record, self._folder.run_state(), self._folder)
+
+    async def logs(
+        self, *, follow: bool = False, since: float = 0.0, tail: int | None = None,
+        console: bool = False,
+    ) -> AsyncGenerator[LogEntry, None]:  # fmt: skip
+        """What its main command said, as far as it is kept (the newest 16 to 32 MiB).
+
+        Args:
+            follow: go on until it stops.
+            since: seconds since 1970 from which on.
+            tail: only the last lines of what is there.
+            console: what the kernel's console said instead.
+        """
+        path = self._folder.console if console else self._folder.log
+        if tail is not None:
+            for entry in last_lines(read_log(path, since=since), tail):
+                yield entry
+            since = max(since, time.time())
+        if not follow:
+            for entry in () if tail is not None else read_log(path, since=since):
+                yield entry
+            return
+        running = True
+        for piece in follow_log(path, since=since):
+            if piece is not None:
+                yield piece
+            elif not running:
+                return
+            else:
+                await asyncio.sleep(0.1)
+                running = self._folder.run_state().running
 
     @classmethod
     async def events(

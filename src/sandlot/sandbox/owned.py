@@ -18,6 +18,7 @@ from sandlot.errors import (
 from sandlot.guest.channel import Channel
 from sandlot.guest.session import GuestSession
 from sandlot.sandbox.disk import blank_disk, copy_disk
+from sandlot.sandbox.log import CONSOLE_LIMIT, OutputLog
 from sandlot.sandbox.process import signal_number
 from sandlot.state.records import SandboxFolder, SandboxRecord
 
@@ -34,6 +35,8 @@ class OwnedMachine:
         self.folder = folder
         self.record = record
         self.machine = machine
+        self._console = OutputLog(folder.console, CONSOLE_LIMIT)
+        machine.on_console = lambda data: self._console.write("console", data)
         self.session: GuestSession
         self.on_end: list[Callable[[], None]] = []
         self._ending: asyncio.Task[None] | None = None
@@ -156,9 +159,10 @@ class OwnedMachine:
         if hasattr(self, "session"):
             self.session.channel.close()
         await self.machine.close()
-        if text and self.folder.path.exists():
-            with contextlib.suppress(OSError):
-                self.folder.console.write_text(text + "\n")
+        if not self._stopping and text:  # with what QEMU itself said
+            self._console.write("console", b"-- the last lines, and QEMU's own --\n")
+            self._console.write("console", text.encode() + b"\n")
+        self._console.close()
 
     @property
     def wanted_end(self) -> bool:

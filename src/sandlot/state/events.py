@@ -7,10 +7,12 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from sandlot.state.lines import follow_lines, older, read_lines
 
 LIMIT = 2 * 1024 * 1024
 KINDS = (
@@ -40,7 +42,6 @@ class EventLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._older = path.with_suffix(".jsonl.1")
 
     def append(self, kind: str, name: str, id: str, image: str = "", **details: Any) -> None:
         """Write down an event. A full disk loses it: no sandbox fails for want of a record."""
@@ -63,7 +64,7 @@ class EventLog:
                 if not same:
                     continue  # it was rotated while we waited
                 if there.st_size > LIMIT:
-                    self._path.replace(self._older)
+                    self._path.replace(older(self._path))
                     continue
                 os.write(descriptor, line)
                 return
@@ -72,47 +73,17 @@ class EventLog:
 
     def read(self, *, since: float = 0.0) -> Iterator[Event]:
         """What is kept, the oldest first, from `since` (seconds since 1970) on."""
-        yield from self._pieces(lambda: None, since)
+        for line in read_lines(self._path):
+            if (event := parse_event(line)) is not None and event.time >= since:
+                yield event
 
     def follow(self, *, since: float = 0.0) -> Iterator[Event | None]:
         """As `read`, then what comes; None each time when there is nothing new yet."""
-        yield from self._pieces(lambda: 1, since)
-
-    def _pieces(self, more: Callable[[], Any], since: float) -> Iterator[Any]:
-        with contextlib.suppress(FileNotFoundError), self._older.open("rb") as old:
-            yield from _parsed(old.read().splitlines(), since)
-        file, rest = None, b""
-        try:
-            while True:
-                if file is None:
-                    with contextlib.suppress(FileNotFoundError):
-                        file = self._path.open("rb")
-                if file is not None:
-                    *lines, rest = (rest + file.read()).split(b"\n")
-                    yield from _parsed(lines, since)
-                if more() is None:
-                    return
+        for line in follow_lines(self._path):
+            if line is None:
                 yield None
-                if file is not None and self._rotated(file.fileno()):
-                    *lines, rest = (rest + file.read()).split(b"\n")
-                    yield from _parsed(lines, since)
-                    file.close()
-                    file, rest = None, b""
-        finally:
-            if file is not None:
-                file.close()
-
-    def _rotated(self, descriptor: int) -> bool:
-        try:
-            return os.stat(self._path).st_ino != os.fstat(descriptor).st_ino  # noqa: PTH116
-        except FileNotFoundError:
-            return True
-
-
-def _parsed(lines: list[bytes], since: float) -> Iterator[Event]:
-    for line in lines:
-        if (event := parse_event(line)) is not None and event.time >= since:
-            yield event
+            elif (event := parse_event(line)) is not None and event.time >= since:
+                yield event
 
 
 def parse_event(line: bytes) -> Event | None:

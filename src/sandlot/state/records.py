@@ -107,7 +107,7 @@ class SandboxFolder:
 
     @property
     def console(self) -> Path:
-        return self.path / "console.log"
+        return self.path / "console.jsonl"
 
     def record(self) -> SandboxRecord:
         """What it was made with. The folder's name is the sandbox's, whatever the record says.

@@ -12,11 +12,13 @@ from sandlot.errors import SandboxError
 from sandlot.sandbox import job as jobs
 from sandlot.sandbox import process as asynchronous
 from sandlot.sandbox import sandbox as origin
+from sandlot.sandbox.log import LogEntry
+from sandlot.sandbox.metrics import Metrics
 from sandlot.sandbox.result import ExecResult
 from sandlot.state.events import Event
 from sandlot.state.records import SandboxFolder, SandboxRecord
 from sandlot.sync.files import Files
-from sandlot.sync.portal import run
+from sandlot.sync.portal import drained, run
 from sandlot.sync.processes import Job, Process
 
 
@@ -97,15 +99,21 @@ class Sandbox:
         """See `sandlot.Sandbox.inspect`."""
         return self._sandbox.inspect()
 
+    def metrics(self) -> Metrics:
+        """See `sandlot.Sandbox.metrics`."""
+        return run(self._sandbox.metrics())
+
+    def logs(
+        self, *, follow: bool = False, since: float = 0.0, tail: int | None = None,
+        console: bool = False,
+    ) -> Iterator[LogEntry]:  # fmt: skip
+        """See `sandlot.Sandbox.logs`."""
+        return drained(self._sandbox.logs(follow=follow, since=since, tail=tail, console=console))
+
     @classmethod
     def events(cls, *, since: float = 0.0, follow: bool = False) -> Iterator[Event]:
         """See `sandlot.Sandbox.events`."""
-        source = origin.Sandbox.events(since=since, follow=follow)
-        while True:
-            try:
-                yield run(anext(source))
-            except StopAsyncIteration:
-                return
+        return drained(origin.Sandbox.events(since=since, follow=follow))
 
     def note_exit(self, code: int, signal: int | None = None, *, oom: bool = False) -> None:
         """See `sandlot.Sandbox.note_exit`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -31,3 +31,19 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     except BaseException:
         future.cancel()
         raise
+
+
+def drained(source: AsyncGenerator[T, None]) -> Iterator[T]:
+    """What an asynchronous generator yields, one after the other."""
+
+    async def following() -> T:
+        return await anext(source)
+
+    try:
+        while True:
+            try:
+                yield run(following())
+            except StopAsyncIteration:
+                return
+    finally:
+        run(source.aclose())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 
 KEPT = 64 * 1024
 
@@ -11,8 +12,9 @@ KEPT = 64 * 1024
 class Console:
     """Reads the console's socket in the background and keeps the newest 64 KiB."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, told: Callable[[bytes], None] = lambda _: None) -> None:
         self._socket = sock
+        self.told = told
         self._kept = bytearray()
         asyncio.get_running_loop().add_reader(sock.fileno(), self._read)
 
@@ -26,6 +28,7 @@ class Console:
         if not data:
             self.close()
             return
+        self.told(data)
         self._kept += data
         del self._kept[:-KEPT]
 

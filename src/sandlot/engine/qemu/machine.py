@@ -20,6 +20,7 @@ from sandlot.engine.qemu.argv import (
 from sandlot.engine.qemu.console import Console
 from sandlot.engine.qemu.monitor import Monitor
 from sandlot.engine.qemu.process import MonitorProcess, make_window, socket_pair
+from sandlot.engine.usage import usage
 from sandlot.errors import BootError, SandboxError
 
 
@@ -39,6 +40,7 @@ class QemuMachine(Machine):
         self._process = process
         self._monitor = monitor
         self._console = console
+        console.told = self._tell
         self._script = script
         self._state = state
 
@@ -101,6 +103,10 @@ class QemuMachine(Machine):
             files[0], argv,
         )  # fmt: skip
 
+    def _tell(self, data: bytes) -> None:
+        if self.on_console is not None:
+            self.on_console(data)
+
     async def pause(self) -> None:
         await self._monitor.execute("stop")
 
@@ -134,7 +140,7 @@ class QemuMachine(Machine):
         return "\n".join(part for part in parts if part)
 
     def stats(self) -> MachineStats:
-        return MachineStats(_private_bytes(self.pid), _cpu_seconds(self.pid))
+        return usage(self.pid)
 
     def failure(self, message: str) -> BootError:
         """An error that carries the command, the exit status and the console's end."""
@@ -161,21 +167,3 @@ class QemuMachine(Machine):
         if self._window_map is not None:
             self._window_map.close()
             self._window_map = None
-
-
-def _private_bytes(pid: int) -> int:
-    """Private memory of a process in bytes (Linux: smaps_rollup), 0 where it cannot be known."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    wanted = ("Private_Clean:", "Private_Dirty:")
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(wanted))
-
-
-def _cpu_seconds(pid: int) -> float:
-    try:
-        values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(values[11]) + int(values[12])) / os.sysconf("SC_CLK_TCK")
