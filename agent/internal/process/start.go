@@ -4,6 +4,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -227,6 +228,11 @@ func (p *Process) fork(path string, argv []string, a *syscall.ProcAttr, limits [
 	}
 	p.started = time.Now()
 	pid, err := syscall.ForkExec(path, argv, a)
+	if err == syscall.EAGAIN {
+		if running, most, _ := t.groups.Counts(); running >= most {
+			return fail("resources", "its limit pids="+strconv.FormatUint(most, 10)+" is reached", err)
+		}
+	}
 	if err != nil {
 		return startError(path, err)
 	}

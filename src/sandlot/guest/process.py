@@ -230,5 +230,8 @@ def exec_error(failed: Failed, name: str) -> SandboxError:
     if failed.code in ("no-user", "no-cwd", "bad-limit"):
         return ConfigError(text)
     if failed.code == "resources":
-        return ExecError(f"{name}: the sandbox has no room for another process ({text})")
+        return ExecError(
+            f"{name}: the sandbox has no room for another process ({text})",
+            hint="end some, or make it with more: pids= or --pids-limit, memory= or --memory",
+        )
     return ExecError(f"{name}: {text}")
