@@ -16,6 +16,7 @@ COMMANDS = {
     "create": ("run", "Make a sandbox without starting it"),
     "exec": ("exec", "Run a command in a running sandbox"),
     "shell": ("exec", "Open a shell in a running sandbox"),
+    "cp": ("cp", "Copy files between the host and a sandbox"),
     "jobs": ("jobs", "List the jobs of a running sandbox"),
     "attach": ("jobs", "Watch a job, or the main command, of a running sandbox"),
     "ps": ("look", "List sandboxes"),
@@ -41,7 +42,6 @@ OWN_FAILURE = 125
 # What Docker has and Sandlot has otherwise, or not yet.
 INSTEAD = {
     "build": "use `sandlot image build NAME --package ...`",
-    "cp": "use `sandlot exec -i NAME tar ...`",
     "help": "use `sandlot --help`",
     "pull": "use `sandlot image pull NAME`",
     "images": "use `sandlot image ls`",
