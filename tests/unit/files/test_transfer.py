@@ -50,6 +50,7 @@ async def files(answer: bytes | None, *, first: Message | None = None) -> AsyncI
             yield Files(current)
         finally:
             channel.close()
+    ours.close()
 
 
 async def test_an_honest_archive(tmp_path: Path) -> None:
