@@ -6,11 +6,15 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 STATE = Path(
     os.environ.get("SANDLOT_TEST_STATE") or Path(__file__).parents[1] / ".venv" / "test-state"
 )
+# A machine may be slow or busy; how long an example took says nothing.
+hypothesis.settings.register_profile("sandlot", deadline=None)
+hypothesis.settings.load_profile("sandlot")
 # Set before anything of Sandlot is imported: no test may touch the user's own state.
 os.environ["SANDLOT_DATA"] = str(STATE)
 os.environ["SANDLOT_RUNTIME"] = str(STATE / "run")

@@ -12,12 +12,28 @@ Layout, lowest first:
     apt_sources, bootstrap, debian   images from a distribution's packages
 """
 
-from sandlot.image.bootstrap import Progress
-from sandlot.image.config import ImageConfig
-from sandlot.image.debian import build_debian_image, build_from_packages
-from sandlot.image.device import DEVICE_SIZE
-from sandlot.image.records import Image
-from sandlot.image.store import ImageStore
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sandlot.image.bootstrap import Progress
+    from sandlot.image.config import ImageConfig
+    from sandlot.image.debian import build_debian_image, build_from_packages
+    from sandlot.image.device import DEVICE_SIZE
+    from sandlot.image.records import Image
+    from sandlot.image.store import ImageStore
+
+# Imported when first used: who runs a sandbox builds no image.
+_WHERE = {
+    "DEVICE_SIZE": "device",
+    "Image": "records",
+    "ImageConfig": "config",
+    "ImageStore": "store",
+    "Progress": "bootstrap",
+    "build_debian_image": "debian",
+    "build_from_packages": "debian",
+}
 
 __all__ = [
     "DEVICE_SIZE",
@@ -28,3 +44,13 @@ __all__ = [
     "build_debian_image",
     "build_from_packages",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+    globals()[name] = value
+    return value

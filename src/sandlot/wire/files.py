@@ -2,49 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from sandlot.wire.message import Message, tag
 
 
-@dataclass(frozen=True, kw_only=True)
 class FileRequest(Message):
     """Base of the requests: a path, the folder that it is relative to, and the user who asks."""
 
-    path: bytes = tag(1, b"")
-    cwd: bytes = tag(2, b"")
-    user: str = tag(3, "")
+    path: bytes = tag(1, default=b"")
+    cwd: bytes = tag(2, default=b"")
+    user: str = tag(3, default="")
 
 
-@dataclass(frozen=True, kw_only=True)
 class FileStat(FileRequest):
     """Describe a file."""
 
     kind: ClassVar[int] = 0x10
     NO_FOLLOW: ClassVar[int] = 1
-    flags: int = tag(4, 0)
+    flags: int = tag(4, default=0)
 
 
-@dataclass(frozen=True, kw_only=True)
 class FileList(FileRequest):
     """Describe what is in a folder."""
 
     kind: ClassVar[int] = 0x11
     RECURSIVE: ClassVar[int] = 1
-    flags: int = tag(4, 0)
+    flags: int = tag(4, default=0)
 
 
-@dataclass(frozen=True, kw_only=True)
 class FileRead(FileRequest):
     """Send a file's bytes; a length of 0 is all of them."""
 
     kind: ClassVar[int] = 0x12
-    offset: int = tag(4, 0)
-    length: int = tag(5, 0)
+    offset: int = tag(4, default=0)
+    length: int = tag(5, default=0)
 
 
-@dataclass(frozen=True, kw_only=True)
 class FileWrite(FileRequest):
     """Write the bytes that follow to a file. `size` is how many there will be, if that is known."""
 
@@ -55,13 +49,12 @@ class FileWrite(FileRequest):
     PARENTS: ClassVar[int] = 8
     MODE: ClassVar[int] = 16
     TIME: ClassVar[int] = 32
-    flags: int = tag(4, 0)
-    mode: int = tag(5, 0)
-    mtime_ns: int = tag(6, 0)
-    size: int = tag(7, 0)
+    flags: int = tag(4, default=0)
+    mode: int = tag(5, default=0)
+    mtime_ns: int = tag(6, default=0)
+    size: int = tag(7, default=0)
 
 
-@dataclass(frozen=True, kw_only=True)
 class FileMkdir(FileRequest):
     """Make a folder."""
 
@@ -69,31 +62,28 @@ class FileMkdir(FileRequest):
     PARENTS: ClassVar[int] = 1
     EXISTS: ClassVar[int] = 2
     MODE: ClassVar[int] = 16
-    flags: int = tag(4, 0)
-    mode: int = tag(5, 0)
+    flags: int = tag(4, default=0)
+    mode: int = tag(5, default=0)
 
 
-@dataclass(frozen=True, kw_only=True)
 class FileRemove(FileRequest):
     """Remove a file, or a folder."""
 
     kind: ClassVar[int] = 0x15
     RECURSIVE: ClassVar[int] = 1
     MISSING: ClassVar[int] = 2
-    flags: int = tag(4, 0)
+    flags: int = tag(4, default=0)
 
 
-@dataclass(frozen=True, kw_only=True)
 class FileRename(FileRequest):
     """Give a file another path."""
 
     kind: ClassVar[int] = 0x16
     NO_REPLACE: ClassVar[int] = 1
-    target: bytes = tag(4, b"")
-    flags: int = tag(5, 0)
+    target: bytes = tag(4, default=b"")
+    flags: int = tag(5, default=0)
 
 
-@dataclass(frozen=True, kw_only=True)
 class FileChange(FileRequest):
     """Change mode, owner or time."""
 
@@ -103,75 +93,68 @@ class FileChange(FileRequest):
     OWNER: ClassVar[int] = 4
     TIME: ClassVar[int] = 8
     NO_FOLLOW: ClassVar[int] = 16
-    flags: int = tag(4, 0)
-    mode: int = tag(5, 0)
-    owner: str = tag(6, "")
-    mtime_ns: int = tag(7, 0)
+    flags: int = tag(4, default=0)
+    mode: int = tag(5, default=0)
+    owner: str = tag(6, default="")
+    mtime_ns: int = tag(7, default=0)
 
 
-@dataclass(frozen=True, kw_only=True)
 class FileLink(FileRequest):
     """Make a link at the path."""
 
     kind: ClassVar[int] = 0x18
     HARD: ClassVar[int] = 1
-    target: bytes = tag(4, b"")
-    flags: int = tag(5, 0)
+    target: bytes = tag(4, default=b"")
+    flags: int = tag(5, default=0)
 
 
-@dataclass(frozen=True, kw_only=True)
 class FileWatch(FileRequest):
     """Tell what changes."""
 
     kind: ClassVar[int] = 0x19
     RECURSIVE: ClassVar[int] = 1
-    flags: int = tag(4, 0)
+    flags: int = tag(4, default=0)
 
 
-@dataclass(frozen=True, kw_only=True)
 class TreeGet(FileRequest):
     """Send a file or a folder as an archive, under the name that is given."""
 
     kind: ClassVar[int] = 0x1A
     FOLLOW: ClassVar[int] = 1
     PLAIN: ClassVar[int] = 2
-    name: bytes = tag(4, b"")
-    flags: int = tag(5, 0)
+    name: bytes = tag(4, default=b"")
+    flags: int = tag(5, default=0)
 
 
-@dataclass(frozen=True, kw_only=True)
 class TreePut(FileRequest):
     """Unpack the archive that follows into a folder."""
 
     kind: ClassVar[int] = 0x1B
     OWNERS: ClassVar[int] = 1
     MAKE: ClassVar[int] = 2
-    flags: int = tag(4, 0)
+    flags: int = tag(4, default=0)
 
 
-@dataclass(frozen=True, kw_only=True)
 class UpperLayer(Message):
     """Send what was written over the image, as a layer of an image."""
 
     kind: ClassVar[int] = 0x1C
 
 
-@dataclass(frozen=True, kw_only=True)
 class FileInfo(Message):
     """One file, as stat(2) describes it; `target` is a link's."""
 
     kind: ClassVar[int] = 0x90
-    path: bytes = tag(1, b"")
-    mode: int = tag(2, 0)
-    size: int = tag(3, 0)
-    uid: int = tag(4, 0)
-    gid: int = tag(5, 0)
-    mtime_ns: int = tag(6, 0)
-    target: bytes = tag(7, b"")
-    links: int = tag(8, 0)
+    path: bytes = tag(1, default=b"")
+    mode: int = tag(2, default=0)
+    size: int = tag(3, default=0)
+    uid: int = tag(4, default=0)
+    gid: int = tag(5, default=0)
+    mtime_ns: int = tag(6, default=0)
+    target: bytes = tag(7, default=b"")
+    links: int = tag(8, default=0)
 
 
-@dataclass(frozen=True, kw_only=True)
 class FileEvent(Message):
     """Something changed. Paths are relative to what is watched."""
 
@@ -182,10 +165,10 @@ class FileEvent(Message):
     MOVE: ClassVar[int] = 4
     LOST: ClassVar[int] = 5
     FOLDER: ClassVar[int] = 1
-    type: int = tag(1, 0)
-    path: bytes = tag(2, b"")
-    target: bytes = tag(3, b"")
-    flags: int = tag(4, 0)
+    type: int = tag(1, default=0)
+    path: bytes = tag(2, default=b"")
+    target: bytes = tag(3, default=b"")
+    flags: int = tag(4, default=0)
 
 
 FILE_MESSAGES: tuple[type[Message], ...] = (
