@@ -112,7 +112,37 @@ def environment_page() -> str:
     return "\n\n".join(["# Environment", _NOTE, table, *notes]) + "\n"
 
 
-PAGES = {"cli.md": cli_page, "errors.md": errors_page, "environment.md": environment_page}
+def docker_page() -> str:
+    """docs/reference/docker.md."""
+    from sandlot.cli.docker import COMMANDS, IMAGES, REFUSED
+
+    parts = [
+        "# Docker's commands and flags",
+        _NOTE,
+        "*same*: as Docker does it. *different*: it works, and the note says how it differs. "
+        "*refused*: the command or flag ends with status 125, its name, and the note as a hint.",
+        "What is not listed is not known, and refused by name.",
+    ]
+    rows = ["| command | | note |", "|---|---|---|"]
+    rows += [f"| `{name}` | {d.verdict} | {d.note} |" for name, d in COMMANDS.items()]
+    for name, there in IMAGES.items():
+        note = f"is `sandlot {there}`, where that exists" if there else "not there yet"
+        rows.append(f"| `{name}` | {'different' if there else REFUSED} | {note} |")
+    parts += ["## Commands", "\n".join(rows)]
+    for name, docker in COMMANDS.items():
+        if docker.flags:
+            rows = ["| flag | | note |", "|---|---|---|"]
+            rows += [f"| `{flag}` | {v} | {note} |" for flag, (v, note) in docker.flags.items()]
+            parts += [f"## Flags of `{name}`", "\n".join(rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+PAGES = {
+    "cli.md": cli_page,
+    "errors.md": errors_page,
+    "environment.md": environment_page,
+    "docker.md": docker_page,
+}
 
 
 def main() -> int:

@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from sandlot.guest.jobs import JobOutput
     from sandlot.guest.process import ExitStatus, InputStream, OutputStream
     from sandlot.image import Image, ImageConfig, ImageStore
+    from sandlot.sandbox.housekeeping import Leftover, Usage, disk_usage, prune
     from sandlot.sandbox.job import Attachment, Job
     from sandlot.sandbox.log import LogEntry
     from sandlot.sandbox.looking import SandboxInfo
@@ -93,6 +94,7 @@ _LAZY = {
     "InputStream": "sandlot.guest.process",
     "Job": "sandlot.sandbox.job",
     "JobOutput": "sandlot.guest.jobs",
+    "Leftover": "sandlot.sandbox.housekeeping",
     "LogEntry": "sandlot.sandbox.log",
     "Metrics": "sandlot.sandbox.metrics",
     "OutputStream": "sandlot.guest.process",
@@ -101,6 +103,9 @@ _LAZY = {
     "SandboxInfo": "sandlot.sandbox.looking",
     "Transfer": "sandlot.files.extract",
     "Watch": "sandlot.files.watch",
+    "Usage": "sandlot.sandbox.housekeeping",
+    "disk_usage": "sandlot.sandbox.housekeeping",
+    "prune": "sandlot.sandbox.housekeeping",
 }
 
 __all__ = [
@@ -136,6 +141,7 @@ __all__ = [
     "Job",
     "JobOutput",
     "KernelUnavailable",
+    "Leftover",
     "LocalProtocolError",
     "LogEntry",
     "Metrics",
@@ -153,8 +159,11 @@ __all__ = [
     "SandboxNotFound",
     "StateError",
     "Transfer",
+    "Usage",
     "Watch",
     "WrongState",
+    "disk_usage",
+    "prune",
     "sync",
 ]
 

@@ -34,24 +34,13 @@ COMMANDS = {
     "stats": ("stats", "Show what running sandboxes use"),
     "top": ("stats", "List the processes in a running sandbox"),
     "logs": ("logs", "Show what a sandbox's command said"),
+    "df": ("space", "Show what is on disk"),
+    "prune": ("space", "Remove leftovers and unused caches"),
     "image": ("image", "Build, pull, list and remove images"),
     "doctor": ("doctor", "Say what this machine can do, and what mends the rest"),
     "completion": ("completion", "Print the completion script for a shell"),
 }
 OWN_FAILURE = 125
-# What Docker has and Sandlot has otherwise, or not yet.
-INSTEAD = {
-    "build": "use `sandlot image build NAME --package ...`",
-    "help": "use `sandlot --help`",
-    "pull": "use `sandlot image pull NAME`",
-    "images": "use `sandlot image ls`",
-    "rmi": "use `sandlot image rm NAME`",
-    "-p": "there is no network in a sandbox yet",
-    "--publish": "there is no network in a sandbox yet",
-    "--network": "there is no network in a sandbox yet, so every sandbox is cut off",
-    "-v": "there are no volumes yet; send files through standard input",
-    "--volume": "there are no volumes yet; send files through standard input",
-}
 
 
 class Commands(click.Group):
@@ -78,11 +67,16 @@ class Commands(click.Group):
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             import difflib
 
+            from sandlot.cli.docker import IMAGES, remedy
+
+            group, _, word = IMAGES.get(args[0], "").partition(" ")
+            if word and word in getattr(self.get_command(ctx, group), "commands", {}):
+                return super().resolve_command(ctx, [group, word, *args[1:]])
             harmless = [name for name in COMMANDS if name != "rm"]
             near = difflib.get_close_matches(args[0], harmless, 1)
             also = f", did you mean `sandlot {near[0]}`?" if near else ""
-            if args[0] in INSTEAD:
-                also = f": {INSTEAD[args[0]]}"
+            if instead := remedy(args[0]):
+                also = f": {instead}"
             raise click.UsageError(f"{args[0]!r} is not a sandlot command{also}", ctx)
         return super().resolve_command(ctx, args)
 
@@ -123,7 +117,9 @@ def main() -> None:
         click.echo(error.format_message())
         status = 0
     except click.NoSuchOption as error:
-        hint = INSTEAD.get(error.option_name) or _usage(error)
+        from sandlot.cli.docker import remedy
+
+        hint = remedy(error.option_name, _command(error)) or _usage(error)
         complain(f"the flag {error.option_name} is not supported here", hint)
     except click.ClickException as error:
         complain(error.format_message(), _usage(error))
@@ -140,6 +136,11 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(status)
+
+
+def _command(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    return (context.info_name or "") if context is not None else ""
 
 
 def _usage(error: click.ClickException) -> str:

@@ -267,8 +267,8 @@ class SandboxFolders:
             return folder.record().id
         return ""
 
-    def all(self) -> list[SandboxFolder]:
-        """Every sandbox, by name; leftovers of dead programs are cleaned away first."""
+    def all(self, *, sweep: bool = True) -> list[SandboxFolder]:
+        """Every sandbox, by name; with `sweep`, leftovers of dead programs are cleaned away."""
         folders = []
         half_made = []
         for path in sorted(self._root.iterdir()):
@@ -276,9 +276,9 @@ class SandboxFolders:
                 half_made.append(path)
             elif path.is_dir():
                 folder = SandboxFolder(path)
-                if not self._left_behind(folder):
+                if not (sweep and self._left_behind(folder)):
                     folders.append(folder)
-        if half_made:
+        if half_made and sweep:
             self._sweep(half_made)
         return folders
 

@@ -8,6 +8,7 @@
 One thread runs the event loop for all sandboxes of the program.
 """
 
+from sandlot.sandbox.housekeeping import disk_usage, prune
 from sandlot.sync.facade import Sandbox
 from sandlot.sync.files import FileReader, Files, Watch
 from sandlot.sync.processes import Attachment, InputStream, Job, OutputStream, Process
@@ -22,4 +23,6 @@ __all__ = [
     "Process",
     "Sandbox",
     "Watch",
+    "disk_usage",
+    "prune",
 ]

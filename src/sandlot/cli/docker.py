@@ -1,0 +1,176 @@
+"""What becomes of each `docker` command and flag: the same, different, or refused, and why.
+
+docs/reference/docker.md is made from this table, and the hints for what is refused are taken from
+it. tests/unit/cli/test_docker.py holds it to what the commands really have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+SAME, DIFFERENT, REFUSED = "same", "different", "refused"
+Verdict = tuple[str, str]
+
+_NETWORK = "there is no network in a sandbox yet, so every sandbox is cut off"
+_VOLUMES = "there are no volumes yet; send files with `sandlot cp` or through standard input"
+_CONTAINER = "a sandbox is a machine of its own: its kernel isolates it, not the host's"
+_CGROUP = "a machine has whole processors and a fixed memory; use --cpus and --memory"
+_DAEMON = "there is no daemon"
+_same: Verdict = (SAME, "")
+
+
+@dataclass(frozen=True)
+class Docker:
+    """One command of Docker's: its verdict, a note, and its flags."""
+
+    verdict: str
+    note: str = ""
+    flags: dict[str, Verdict] = field(default_factory=dict)
+
+
+def _all(verdict: Verdict, *flags: str) -> dict[str, Verdict]:
+    return dict.fromkeys(flags, verdict)
+
+
+_PROCESS = _all(
+    _same, "-e", "--env", "--env-file", "-w", "--workdir", "-u", "--user", "-i", "--interactive",
+    "-t", "--tty",
+)  # fmt: skip
+
+_RUN: dict[str, Verdict] = {
+    **_PROCESS,
+    **_all(_same, "--name", "--rm", "-h", "--hostname", "-l", "--label", "-m", "--memory",
+           "--entrypoint", "--stop-signal", "--pids-limit", "--platform", "--pull"),
+    "--cpus": (DIFFERENT, "whole processors only"),
+    "--restart": (DIFFERENT, "restarts in a new machine; nothing restarts after the host's boot"),
+    "--stop-timeout": (DIFFERENT, "takes a time such as 30s as well"),
+    **_all((REFUSED, _NETWORK), "-p", "--publish", "-P", "--publish-all", "--network", "--net",
+           "--dns", "--add-host", "--link", "--ip", "--mac-address", "--expose"),
+    **_all((REFUSED, _VOLUMES), "-v", "--volume", "--mount", "--volumes-from", "--tmpfs"),
+    **_all((REFUSED, _CONTAINER), "--privileged", "--cap-add", "--cap-drop", "--security-opt",
+           "--userns", "--pid", "--ipc", "--uts", "--cgroupns", "--runtime", "--isolation",
+           "--device", "--gpus", "--sysctl", "--init", "--group-add", "--read-only"),
+    **_all((REFUSED, _CGROUP), "--cpu-shares", "--cpuset-cpus", "--cpu-quota", "--cpu-period",
+           "--memory-swap", "--memory-reservation", "--oom-kill-disable", "--shm-size",
+           "--blkio-weight"),
+    "--ulimit": (REFUSED, "use limits= of the Python API"),
+    "--storage-opt": (REFUSED, "use --disk"),
+    "--health-cmd": (REFUSED, "health checks are not run yet"),
+    "--log-driver": (REFUSED, "there is one log; see `sandlot logs`"),
+    "--cidfile": (REFUSED, "the id is printed"),
+}  # fmt: skip
+
+COMMANDS: dict[str, Docker] = {
+    "run": Docker(
+        DIFFERENT, "a word for a container is a machine; `--` before the command is allowed",
+        {**_RUN, **_all(_same, "-d", "--detach"),
+         "-a": (REFUSED, "output and errors are always attached"),
+         "--detach-keys": (REFUSED, "Ctrl-P Ctrl-Q ends `sandlot attach -i`"),
+         "--sig-proxy": (REFUSED, "signals always go to the command")},
+    ),
+    "create": Docker(SAME, "", _RUN),
+    "exec": Docker(
+        DIFFERENT, "-d starts a job and prints its id; see `sandlot jobs`",
+        {**_PROCESS, **_all(_same, "-d", "--detach"),
+         "--privileged": (REFUSED, _CONTAINER),
+         "--detach-keys": (REFUSED, "Ctrl-P Ctrl-Q ends `sandlot attach -i`")},
+    ),
+    "attach": Docker(
+        DIFFERENT, "watches, from the beginning of the kept output; -i owns the input",
+        {"--no-stdin": (REFUSED, "that is how it is without -i"),
+         "--sig-proxy": (REFUSED, "only with -i do signals go to the command"),
+         "--detach-keys": (REFUSED, "they are Ctrl-P Ctrl-Q")},
+    ),
+    "ps": Docker(
+        SAME, "",
+        {**_all(_same, "-a", "--all", "-q", "--quiet", "--no-trunc"),
+         **_all((DIFFERENT, "name, id, status, label and ancestor"), "-f", "--filter"),
+         "--format": (DIFFERENT, "fields of `ps` and `json`; no functions"),
+         **_all((REFUSED, "pipe --json through jq"), "-n", "--last", "-l", "--latest"),
+         **_all((REFUSED, "see `sandlot df`"), "-s", "--size")},
+    ),
+    "start": Docker(
+        SAME, "",
+        {**_all((REFUSED, "use `sandlot attach` after it"), "-a", "--attach", "-i",
+                "--interactive")},
+    ),
+    "stop": Docker(
+        SAME, "",
+        {**_all(_same, "-t", "--time", "--timeout"),
+         **_all((REFUSED, "name it at `run` or `create`: --stop-signal"), "-s", "--signal")},
+    ),
+    "restart": Docker(
+        SAME, "",
+        {**_all(_same, "-t", "--time", "--timeout"),
+         **_all((REFUSED, "name it at `run` or `create`: --stop-signal"), "-s", "--signal")},
+    ),
+    "kill": Docker(
+        DIFFERENT, "KILL ends the whole machine", _all(_same, "-s", "--signal")
+    ),
+    "pause": Docker(SAME),
+    "unpause": Docker(SAME),
+    "wait": Docker(SAME),
+    "rename": Docker(DIFFERENT, "only while it is stopped"),
+    "rm": Docker(
+        SAME, "",
+        {**_all(_same, "-f", "--force"),
+         **_all((REFUSED, "the disk always goes with it"), "-v", "--volumes"),
+         "--link": (REFUSED, _NETWORK)},
+    ),
+    "logs": Docker(
+        SAME, "",
+        {**_all(_same, "-f", "--follow", "-n", "--tail", "-t", "--timestamps", "--since"),
+         "--until": (REFUSED, "pipe --json through jq"), "--details": (REFUSED, "there are none")},
+    ),
+    "inspect": Docker(
+        DIFFERENT, "sandboxes only, with fields of its own",
+        {**_all((REFUSED, "it is JSON: pipe it through jq"), "-f", "--format"),
+         **_all((REFUSED, "see `sandlot df`"), "-s", "--size"),
+         "--type": (REFUSED, "it is for sandboxes only")},
+    ),
+    "events": Docker(
+        SAME, "",
+        {"--since": _same, **_all((DIFFERENT, "name, id, image and event"), "-f", "--filter"),
+         "--until": (REFUSED, "use --no-follow"), "--format": (REFUSED, "use --json")},
+    ),
+    "stats": Docker(
+        SAME, "",
+        {"--no-stream": _same, **_all((REFUSED, "only running ones use anything"), "-a", "--all"),
+         "--format": (REFUSED, "use --json"), "--no-trunc": (REFUSED, "nothing is cut off")},
+    ),
+    "top": Docker(SAME, "runs the `ps` of the sandbox"),
+    "port": Docker(REFUSED, _NETWORK),
+    "diff": Docker(REFUSED, "not there yet"),
+    "export": Docker(REFUSED, "use `sandlot exec NAME tar c /`"),
+    "commit": Docker(REFUSED, "there are no snapshots yet"),
+    "update": Docker(REFUSED, "make a new sandbox: a machine's size cannot be changed"),
+    "system": Docker(REFUSED, "use `sandlot df`, `sandlot prune` and `sandlot events`"),
+    "container": Docker(REFUSED, "leave the word out: `sandlot ps`, `sandlot rm`, ..."),
+    "info": Docker(REFUSED, "use `sandlot doctor`"),
+    "version": Docker(REFUSED, "use `sandlot --version`"),
+    "help": Docker(REFUSED, "use `sandlot --help`"),
+    "network": Docker(REFUSED, _NETWORK),
+    "volume": Docker(REFUSED, _VOLUMES),
+    "compose": Docker(REFUSED, "not there yet"),
+    "swarm": Docker(REFUSED, _DAEMON),
+    "context": Docker(REFUSED, _DAEMON),
+    "plugin": Docker(REFUSED, _DAEMON),
+}  # fmt: skip
+
+# Commands about images, whose flags are those of `sandlot image`.
+IMAGES = {
+    "images": "image ls", "rmi": "image rm", "pull": "image pull", "load": "image load",
+    "save": "image save", "tag": "image tag", "login": "", "logout": "", "push": "", "history": "",
+    "import": "", "search": "", "build": "image build", "cp": "cp",
+}  # fmt: skip
+
+
+def remedy(word: str, command: str = "") -> str:
+    """What to do instead of a command, or of a flag of `command`, that is refused; or nothing."""
+    if word.startswith("-"):
+        verdict, note = COMMANDS.get(command, Docker(REFUSED)).flags.get(word, ("", ""))
+        return note if verdict == REFUSED else ""
+    if word in IMAGES:
+        return f"use `sandlot {IMAGES[word]}`" if IMAGES[word] else "not there yet"
+    found = COMMANDS.get(word)
+    return found.note if found is not None and found.verdict == REFUSED else ""

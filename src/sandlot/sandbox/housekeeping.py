@@ -1,0 +1,221 @@
+"""What lies on disk, and what of it can go: leftovers of dead programs, and caches."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandlot.errors import SandboxError
+from sandlot.sandbox.host import Host
+from sandlot.state.lock import FileLock, is_held
+
+KEEP_UNUSED = 14 * 24 * 3600.0  # seconds
+
+
+@dataclass(frozen=True)
+class Usage:
+    """One kind of thing on disk: how many, the space they take, and what `prune` would give back."""
+
+    kind: str
+    count: int
+    size: int
+    reclaimable: int
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that `prune` removes: `kind` and `name` say what, `why` why it can go."""
+
+    kind: str
+    name: str
+    size: int
+    why: str
+
+
+@dataclass(frozen=True)
+class _Item:
+    leftover: Leftover
+    remove: Callable[[], None]
+
+
+def disk_usage() -> list[Usage]:
+    """What Sandlot has on disk, by kind. Sizes are in bytes as they are allocated.
+
+    A file that two things share is counted with the first of them.
+    """
+    host = Host.current()
+    paths = host.paths
+    going: dict[str, int] = {}
+    for item in _items(host, everything=True, stopped=True):
+        going[item.leftover.kind] = going.get(item.leftover.kind, 0) + item.leftover.size
+    seen: set[tuple[int, int]] = set()
+    kinds = (
+        ("images", paths.images, len(host.images.list())),
+        ("sandboxes", paths.sandboxes, len(host.sandboxes.all(sweep=False))),
+        ("templates", paths.templates, sum(1 for p in _folders(paths.templates))),
+        ("kernels", paths.kernels, sum(1 for p in _folders(paths.kernels))),
+        ("disks", paths.disks, len(list(paths.disks.glob("*.img")))),
+        ("cache", paths.cache, len(list(paths.cache.iterdir()))),
+    )
+    return [
+        Usage(kind, count, size(folder, seen), going.get(kind, 0)) for kind, folder, count in kinds
+    ]
+
+
+def prune(
+    *, dry_run: bool = True, everything: bool = False, stopped: bool = False
+) -> list[Leftover]:
+    """Remove what dead programs have left and caches that nobody has used for two weeks.
+
+    Args:
+        dry_run: only say what would be removed.
+        everything: also every template, empty disk and old kernel that no sandbox runs on now;
+            they are made again when they are needed.
+        stopped: also all stopped sandboxes, with their disks.
+
+    Returns:
+        What was removed, or would be.
+    """
+    host = Host.current()
+    gone = []
+    for item in _items(host, everything=everything, stopped=stopped):
+        if not dry_run:
+            try:
+                item.remove()
+            except (SandboxError, OSError):
+                continue  # somebody uses it at this moment
+        gone.append(item.leftover)
+    if not dry_run:
+        freed = host.images.clean(older=0.0 if everything else KEEP_UNUSED)
+        if freed:
+            gone.append(Leftover("images", "parts of images", freed, "no image needs them"))
+    return gone
+
+
+def size(path: Path, seen: set[tuple[int, int]] | None = None) -> int:
+    """The space that a file or a folder takes, in bytes; each file once."""
+    seen = set() if seen is None else seen
+    total = 0
+    stack = [path]
+    while stack:
+        one = stack.pop()
+        with contextlib.suppress(OSError):
+            status = one.lstat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            total += status.st_blocks * 512
+            if one.is_dir() and not one.is_symlink():
+                stack += one.iterdir()
+            elif one == path and one.is_symlink():
+                stack.append(one.resolve())
+    return total
+
+
+def _folders(path: Path) -> Iterator[Path]:
+    return (p for p in path.iterdir() if p.is_dir())
+
+
+def _items(host: Host, *, everything: bool, stopped: bool) -> Iterator[_Item]:
+    yield from _sandboxes(host, stopped)
+    yield from _doors(host)
+    yield from _templates(host, everything)
+    yield from _disks(host, everything)
+    yield from _kernels(host, everything)
+
+
+def _tree(kind: str, path: Path, why: str) -> _Item:
+    def remove() -> None:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+    return _Item(Leftover(kind, path.name, size(path), why), remove)
+
+
+def _sandboxes(host: Host, stopped: bool) -> Iterator[_Item]:
+    for path in host.sandboxes.half_made():
+        yield _tree("sandboxes", path, "half made or half removed by a program that died")
+    if not stopped:
+        return
+    for folder in host.sandboxes.all(sweep=False):
+        if not is_held(folder.lock_path):
+            found = Leftover("sandboxes", folder.path.name, size(folder.path), "stopped")
+            yield _Item(found, lambda folder=folder: host.sandboxes.remove(folder))  # type: ignore[misc]
+
+
+def _doors(host: Host) -> Iterator[_Item]:
+    running = set()
+    for folder in host.sandboxes.all(sweep=False):
+        with contextlib.suppress(SandboxError):
+            if is_held(folder.lock_path):
+                running.add(folder.record().id)
+    for path in host.paths.sockets.glob("*.sock"):
+        with contextlib.suppress(OSError):
+            if path.stem not in running and time.time() - path.stat().st_mtime > 60:
+                yield _tree("sockets", path, "its sandbox does not run")
+
+
+def _templates(host: Host, everything: bool) -> Iterator[_Item]:
+    for path in _folders(host.paths.templates):
+        key = path.name.partition(".new")[0]
+        lock = path.with_name(f"{key}.lock")
+        half = ".new" in path.name
+        with contextlib.suppress(OSError):
+            old = time.time() - path.stat().st_mtime > KEEP_UNUSED
+            if is_held(lock) or not (half or old or everything):
+                continue
+            why = "half made by a program that died" if half else "made again when needed"
+            yield _locked(_tree("templates", path, "unused for two weeks" if old else why), lock)
+
+
+def _locked(item: _Item, lock: Path) -> _Item:
+    def remove() -> None:
+        mine = FileLock.take(lock)
+        if mine is None:
+            raise BlockingIOError(f"{lock} is held")
+        try:
+            item.remove()
+        finally:
+            mine.release()
+
+    return _Item(item.leftover, remove)
+
+
+def _disks(host: Host, everything: bool) -> Iterator[_Item]:
+    folder = host.paths.disks
+    lock = folder / "lock"
+    for path in folder.iterdir():
+        half = path.name.startswith((".new-", ".tree-"))
+        with contextlib.suppress(OSError):
+            old = time.time() - path.stat().st_mtime > KEEP_UNUSED
+            if path == lock or is_held(lock) or not (half or old or everything):
+                continue
+            why = "half made by a program that died" if half else "made again when needed"
+            yield _locked(_tree("disks", path, why), lock)
+
+
+def _kernels(host: Host, everything: bool) -> Iterator[_Item]:
+    folder = host.paths.kernels
+    lock = folder / "lock"
+    current = {p.read_text().strip() for p in folder.glob("current-*")}
+    for path in _folders(folder):
+        half = path.name.startswith(".new-")
+        if is_held(lock) or not (half or (everything and path.name not in current)):
+            continue
+        why = "half made by a program that died" if half else "a newer one is used"
+        yield _locked(_tree("kernels", path, why), lock)
+    for path in folder.glob(".current-*"):
+        with contextlib.suppress(ValueError, OSError):
+            if not Path(f"/proc/{int(path.name.rpartition('-')[2])}").exists():
+                yield _tree("kernels", path, "half made by a program that died")
+
+
+def total(leftovers: list[Leftover]) -> int:
+    """The space of all of them, in bytes."""
+    return sum(leftover.size for leftover in leftovers)

@@ -1,0 +1,106 @@
+"""What can go, and what must stay."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from sandlot.sandbox.host import Host
+from sandlot.sandbox.housekeeping import KEEP_UNUSED, disk_usage, prune, size
+from sandlot.state.lock import FileLock
+from tests.unit.state.test_records import make, record
+
+
+@pytest.fixture
+def host(own_state: Path) -> Host:
+    host = Host.current()
+    for folder in (host.paths.images, host.paths.cache, host.paths.sockets):
+        assert folder.is_dir()
+    return host
+
+
+def old(path: Path) -> None:
+    then = time.time() - KEEP_UNUSED - 10
+    os.utime(path, (then, then))
+
+
+def filled(folder: Path, name: str) -> Path:
+    (folder / name).mkdir()
+    (folder / name / "data").write_bytes(b"x" * 10_000)
+    return folder / name
+
+
+def names(found: object) -> set[str]:
+    return {each.name for each in found}  # type: ignore[attr-defined]
+
+
+def test_nothing_is_removed_before_it_was_said(host: Host) -> None:
+    dead = filled(host.paths.sandboxes, ".new-dead")
+    half = filled(host.paths.templates, "abc.new123")
+    partial = filled(host.paths.kernels, ".new-kernel")
+    (host.paths.disks / ".new-5.img").write_bytes(b"x")
+    door = host.paths.sockets / "abc.sock"
+    door.touch()
+    old(door)
+    said = prune()
+    assert names(said) == {".new-dead", "abc.new123", ".new-kernel", ".new-5.img", "abc.sock"}
+    assert all(each.why for each in said) and sum(each.size for each in said) > 30_000
+    assert dead.exists() and half.exists() and partial.exists() and door.exists()
+    assert names(prune(dry_run=False)) == names(said)
+    assert not dead.exists() and not half.exists() and not partial.exists() and not door.exists()
+    assert prune() == []
+
+
+def test_what_somebody_holds_stays(host: Host) -> None:
+    busy = filled(host.paths.sandboxes, ".new-busy")
+    template = filled(host.paths.templates, "key.new1")
+    locks = [
+        FileLock.take(busy / "owner.lock"),
+        FileLock.take(host.paths.templates / "key.lock"),
+    ]
+    assert all(locks)
+    assert prune(dry_run=False, everything=True, stopped=True) == []
+    assert busy.exists() and template.exists()
+    for lock in locks:
+        assert lock is not None
+        lock.release()
+    assert names(prune(dry_run=False)) == {".new-busy", "key.new1"}
+
+
+def test_caches_by_age_or_when_asked(host: Host) -> None:
+    filled(host.paths.templates, "fresh")
+    old(filled(host.paths.templates, "stale"))
+    (host.paths.disks / "ext4-1.img").write_bytes(b"x")
+    filled(host.paths.kernels, "linux-1")
+    filled(host.paths.kernels, "linux-2")
+    (host.paths.kernels / "current-x86_64").write_text("linux-2")
+    assert names(prune()) == {"stale"}
+    assert names(prune(everything=True)) == {"fresh", "stale", "ext4-1.img", "linux-1"}
+
+
+def test_stopped_sandboxes_only_when_asked(host: Host) -> None:
+    make(host.sandboxes, record("stopped"))
+    running = make(host.sandboxes, record("running", id="99" * 6))
+    lock = FileLock.take(running.lock_path)
+    assert lock is not None
+    assert prune(everything=True) == []
+    assert names(prune(dry_run=False, stopped=True)) == {"stopped"}
+    assert [f.path.name for f in host.sandboxes.all()] == ["running"]
+    lock.release()
+
+
+def test_usage_counts_space_once(host: Host, tmp_path: Path) -> None:
+    folder = filled(tmp_path, "folder")
+    once = size(folder)
+    os.link(folder / "data", folder / "again")
+    assert size(folder) == once
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(1 << 30)
+    assert size(tmp_path / "sparse") < 1 << 20
+    filled(host.paths.templates, "one")
+    usage = {u.kind: u for u in disk_usage()}
+    assert usage["templates"].count == 1 and usage["templates"].size >= 10_000
+    assert usage["templates"].reclaimable >= 10_000 and usage["sandboxes"].count == 0
