@@ -145,6 +145,7 @@ class Program:
 
     def do_mark(self, name: str, own: bool) -> None:
         marker = f"m{secrets.token_hex(4)}"
+        self.command("start", name)
         before = self.command("inspect", name, kill=False)
         script = f"echo {marker} > /root/{marker}; sync"
         done = self.command("exec", name, "sh", "-c", script)

@@ -119,7 +119,7 @@ def docker_page() -> str:
     parts = [
         "# Docker's commands and flags",
         _NOTE,
-        "*same*: as Docker does it. *different*: it works, and the note says how it differs. "
+        "*same*: as Docker does it. *different*: it works, and the note says how it differs.",
         "*refused*: the command or flag ends with status 125, its name, and the note as a hint.",
         "What is not listed is not known, and refused by name.",
     ]
