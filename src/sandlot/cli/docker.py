@@ -138,6 +138,10 @@ COMMANDS: dict[str, Docker] = {
         {"--no-stream": _same, **_all((REFUSED, "only running ones use anything"), "-a", "--all"),
          "--format": (REFUSED, "use --json"), "--no-trunc": (REFUSED, "nothing is cut off")},
     ),
+    "cp": Docker(
+        DIFFERENT, "links that lead outside the copy are left out; see --links",
+        _all(_same, "-a", "--archive", "-L", "--follow-link", "-q", "--quiet"),
+    ),
     "top": Docker(SAME, "runs the `ps` of the sandbox"),
     "port": Docker(REFUSED, _NETWORK),
     "diff": Docker(REFUSED, "not there yet"),
@@ -161,7 +165,7 @@ COMMANDS: dict[str, Docker] = {
 IMAGES = {
     "images": "image ls", "rmi": "image rm", "pull": "image pull", "load": "image load",
     "save": "image save", "tag": "image tag", "login": "", "logout": "", "push": "", "history": "",
-    "import": "", "search": "", "build": "image build", "cp": "cp",
+    "import": "", "search": "", "build": "image build",
 }  # fmt: skip
 
 
