@@ -24,7 +24,7 @@ from sandlot.sandbox.host import Host
 from sandlot.sandbox.pulling import find_image
 
 TOTAL = 200_000_000  # bytes that the image's layers have when they are unpacked
-TIMES = 3
+TIMES = 5
 
 
 def _filler(seed: int, size: int) -> bytes:
@@ -111,8 +111,10 @@ async def pull() -> list[Row]:
             for number in range(TIMES):
                 place = root / f"untar-{number}"
                 place.mkdir()
+                await asyncio.to_thread(os.sync)  # what was written before costs neither of them
                 untar.append(await asyncio.to_thread(_untar, blobs, place))
                 shutil.rmtree(place)
+                await asyncio.to_thread(os.sync)
                 with _state(root):
                     fresh.append(await _first_exec(f"{registry.host}/app:1"))
                     for _ in range(10):

@@ -6,6 +6,7 @@ General layout, from what users hold down to the wire:
 
     cli        the command line, one file per group of commands
     sync       the same API without `await`
+    build      images from Dockerfiles
     sandbox    Sandbox, Process, results; the keeper of a detached one, the door to a running one
     files      the files of a sandbox: contents, names, archives, changes
     snapshot   saved machines: the templates that sandboxes are restored from
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandlot.errors import (
     BootError,
+    BuildError,
     CommandNotExecutable,
     CommandNotFound,
     ConfigError,
@@ -59,6 +61,7 @@ from sandlot.errors import (
 
 if TYPE_CHECKING:
     import sandlot.sync as sync
+    from sandlot.build.api import build_image
     from sandlot.files.extract import Transfer
     from sandlot.files.files import Files
     from sandlot.files.info import FileInfo
@@ -106,11 +109,13 @@ _LAZY = {
     "Usage": "sandlot.sandbox.housekeeping",
     "disk_usage": "sandlot.sandbox.housekeeping",
     "prune": "sandlot.sandbox.housekeeping",
+    "build_image": "sandlot.build.api",
 }
 
 __all__ = [
     "Attachment",
     "BootError",
+    "BuildError",
     "CommandNotExecutable",
     "CommandNotFound",
     "ConfigError",
@@ -162,6 +167,7 @@ __all__ = [
     "Usage",
     "Watch",
     "WrongState",
+    "build_image",
     "disk_usage",
     "prune",
     "sync",

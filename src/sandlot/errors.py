@@ -9,6 +9,7 @@ SandboxError                     the root; carries `hint`, the remedy in one lin
 │   └── ResourceError            not enough memory or disk
 ├── ImageError                   an image cannot be made or read
 │   ├── ImageNotFound (LookupError)
+│   ├── BuildError               a Dockerfile is wrong, or one of its commands failed
 │   └── RegistryError            a registry cannot be reached, refuses, or answers wrongly
 ├── SandboxNotFound (LookupError)
 ├── NameTaken                    another sandbox has this name
@@ -75,6 +76,20 @@ class ImageError(SandboxError):
 
 class ImageNotFound(ImageError, LookupError):
     """No image of this name is in the store."""
+
+
+class BuildError(ImageError):
+    """A Dockerfile is wrong or has what is not supported, or one of its commands failed.
+
+    `line` is where, from 1; `exit_code` is that of a RUN.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str = "", line: int | None = None, exit_code: int | None = None
+    ) -> None:
+        super().__init__(f"line {line}: {message}" if line else message, hint=hint)
+        self.line = line
+        self.exit_code = exit_code
 
 
 class RegistryError(ImageError):

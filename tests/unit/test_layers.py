@@ -13,7 +13,7 @@ UNIT = ROOT / "tests" / "unit"
 
 ORDER = {
     "errors": 0, "settings": 1, "wire": 2, "state": 2, "engine": 3, "guest": 4, "image": 4,
-    "snapshot": 5, "files": 5, "sandbox": 6, "sync": 7, "cli": 8,
+    "snapshot": 5, "files": 5, "sandbox": 6, "build": 7, "sync": 8, "cli": 9,
 }  # fmt: skip
 MODULES = sorted(SOURCE.rglob("*.py"))
 
@@ -40,6 +40,10 @@ PURE = [
     ),
     *(SOURCE / "guest" / f"{name}.py" for name in ("cpio", "modules")),
     *(SOURCE / "files" / f"{name}.py" for name in ("archive", "paths", "info")),
+    *(
+        SOURCE / "build" / f"{name}.py"
+        for name in ("dockerfile", "graph", "progress", "selection", "state", "variables")
+    ),
     *(SOURCE / "sandbox" / f"{name}.py" for name in ("sizes", "naming")),
     SOURCE / "engine" / "config.py",
     SOURCE / "engine" / "concatenation.py",
@@ -68,6 +72,9 @@ COVERED_ELSEWHERE = {
     "files/info.py": "tests/vm/test_files.py",
     "files/pack.py": "tests/unit/files/test_archive.py",
     "sync/files.py": "tests/unit/sync/test_facade.py",
+    "build/api.py": "tests/unit/build/test_builder.py",
+    "build/cache.py": "tests/unit/build/test_builder.py",
+    "cli/build.py": "tests/vm/test_build.py",
     "wire/frames.py": "tests/unit/wire/test_mux.py",
     "wire/records.py": "tests/unit/wire/test_messages.py",
     "engine/config.py": "tests/unit/engine/qemu/test_argv.py",

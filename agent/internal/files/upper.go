@@ -23,15 +23,20 @@ type layer struct{}
 // upperLayer sends the upper layer as an archive.
 func (j *job) upperLayer(open func() (int, error)) error {
 	fd, err := open()
-	if err != nil {
+	written := err != syscall.ENOENT // the first write makes it
+	if err != nil && written {
 		return about("/", err)
 	}
-	defer syscall.Close(fd)
 	j.path = "/"
 	j.stream.Send(&wire.OK{}, false)
 	p := newPacker(j)
 	p.layer = &layer{}
-	if err = p.contents(fd, ""); err == nil {
+	err = nil
+	if written {
+		defer syscall.Close(fd)
+		err = p.contents(fd, "")
+	}
+	if err == nil {
 		err = p.end()
 	}
 	return j.ended(true, err)

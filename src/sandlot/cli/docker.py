@@ -142,6 +142,22 @@ COMMANDS: dict[str, Docker] = {
         DIFFERENT, "links that lead outside the copy are left out; see --links",
         _all(_same, "-a", "--archive", "-L", "--follow-link", "-q", "--quiet"),
     ),
+    "build": Docker(
+        DIFFERENT, "progress is always plain; see docs/guides/build-from-a-dockerfile.md",
+        {**_all(_same, "-t", "--tag", "-f", "--file", "--build-arg", "--label", "--target",
+                "--no-cache", "--pull", "-q", "--quiet"),
+         "--network": (DIFFERENT, "default and none; there is no network in a sandbox yet"),
+         "--platform": (DIFFERENT, "only this machine's"),
+         **_all((DIFFERENT, "memory of the machine of a RUN"), "-m", "--memory"),
+         "--progress": (REFUSED, "it is always plain"),
+         **_all((REFUSED, "there are no mounts in builds yet"), "--secret", "--ssh"),
+         "--add-host": (REFUSED, _NETWORK),
+         **_all((REFUSED, "the result is always in the store"), "-o", "--output", "--load", "--push"),
+         **_all((REFUSED, "steps are kept on this machine only"), "--cache-from", "--cache-to"),
+         "--squash": (REFUSED, "layers stay as they are"), "--rm": (REFUSED, "that is how it is")},
+    ),
+    "login": Docker(REFUSED, "log in with docker, podman or skopeo: their files are read"),
+    "logout": Docker(REFUSED, "log out with docker, podman or skopeo: their files are read"),
     "top": Docker(SAME, "runs the `ps` of the sandbox"),
     "port": Docker(REFUSED, _NETWORK),
     "diff": Docker(REFUSED, "not there yet"),
@@ -164,8 +180,8 @@ COMMANDS: dict[str, Docker] = {
 # Commands about images, whose flags are those of `sandlot image`.
 IMAGES = {
     "images": "image ls", "rmi": "image rm", "pull": "image pull", "load": "image load",
-    "save": "image save", "tag": "image tag", "login": "", "logout": "", "push": "", "history": "",
-    "import": "", "search": "", "build": "image build",
+    "save": "image save", "tag": "image tag", "push": "", "history": "",
+    "import": "", "search": "",
 }  # fmt: skip
 
 

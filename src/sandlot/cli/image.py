@@ -85,11 +85,13 @@ def pull(
 @image.command(epilog="Example: sandlot image ls --json")
 @click.option("--json", "json_", is_flag=True, help="Everything, as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Only names.")
-def ls(json_: bool, quiet: bool) -> None:
+@click.option("-a", "--all", "everything", is_flag=True, help="The steps of builds too.")
+def ls(json_: bool, quiet: bool, everything: bool) -> None:
     """List the images."""
+    from sandlot.image.steps import is_step
     from sandlot.sandbox.host import Host
 
-    images = Host.current().images.list()
+    images = [i for i in Host.current().images.list() if everything or not is_step(i.name)]
     if json_:
         as_json(
             [

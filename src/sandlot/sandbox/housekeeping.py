@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandlot.errors import SandboxError
+from sandlot.image import ImageStore
+from sandlot.image.steps import is_step, old_steps
 from sandlot.sandbox.host import Host
 from sandlot.state.lock import FileLock, is_held
 
@@ -54,7 +56,7 @@ def disk_usage() -> list[Usage]:
         going[item.leftover.kind] = going.get(item.leftover.kind, 0) + item.leftover.size
     seen: set[tuple[int, int]] = set()
     kinds = (
-        ("images", paths.images, len(host.images.list())),
+        ("images", paths.images, sum(not is_step(i.name) for i in host.images.list())),
         ("sandboxes", paths.sandboxes, len(host.sandboxes.all(sweep=False))),
         ("templates", paths.templates, sum(1 for p in _folders(paths.templates))),
         ("kernels", paths.kernels, sum(1 for p in _folders(paths.kernels))),
@@ -73,7 +75,7 @@ def prune(
 
     Args:
         dry_run: only say what would be removed.
-        everything: also every template, empty disk and old kernel that no sandbox runs on now;
+        everything: also every template, empty disk, old kernel and step of a build that is not used;
             they are made again when they are needed.
         stopped: also all stopped sandboxes, with their disks.
 
@@ -126,6 +128,7 @@ def _items(host: Host, *, everything: bool, stopped: bool) -> Iterator[_Item]:
     yield from _templates(host, everything)
     yield from _disks(host, everything)
     yield from _kernels(host, everything)
+    yield from _steps(host, everything)
 
 
 def _tree(kind: str, path: Path, why: str) -> _Item:
@@ -214,6 +217,19 @@ def _kernels(host: Host, everything: bool) -> Iterator[_Item]:
         with contextlib.suppress(ValueError, OSError):
             if not Path(f"/proc/{int(path.name.rpartition('-')[2])}").exists():
                 yield _tree("kernels", path, "half made by a program that died")
+
+
+def _steps(host: Host, everything: bool) -> Iterator[_Item]:
+    """Steps of builds; of the size of each, its own layer's contents are most."""
+    store = host.images
+    for image in old_steps(store, 0.0 if everything else KEEP_UNUSED):
+        taken = size(store.layers.data(image.diff_ids[-1])) if image.diff_ids else 0
+        found = Leftover("images", image.name, taken, "a step of a build, done again when needed")
+        yield _Item(found, lambda name=image.name: _forget(store, name))  # type: ignore[misc]
+
+
+def _forget(store: ImageStore, name: str) -> None:
+    store.remove(name)
 
 
 def total(leftovers: list[Leftover]) -> int:

@@ -11,18 +11,21 @@ One thread runs the event loop for all sandboxes of the program.
 from sandlot.sandbox.housekeeping import disk_usage, prune
 from sandlot.sync.facade import Sandbox
 from sandlot.sync.files import FileReader, Files, Watch
+from sandlot.sync.images import ImageStore, build_image
 from sandlot.sync.processes import Attachment, InputStream, Job, OutputStream, Process
 
 __all__ = [
     "Attachment",
     "FileReader",
     "Files",
+    "ImageStore",
     "InputStream",
     "Job",
     "OutputStream",
     "Process",
     "Sandbox",
     "Watch",
+    "build_image",
     "disk_usage",
     "prune",
 ]

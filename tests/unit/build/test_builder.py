@@ -1,0 +1,247 @@
+"""Builds without machines: everything but RUN, whose place a stand-in takes."""
+
+from __future__ import annotations
+
+import io
+import re
+import stat
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandlot.build import builder as builder_module
+from sandlot.build.api import build_image
+from sandlot.build.sources import ImageFiles
+from sandlot.errors import BuildError, ConfigError
+from sandlot.image.config import ImageConfig
+from sandlot.image.packing import PackedLayer, add_image, pack_layer
+from sandlot.image.records import Image
+from sandlot.image.steps import is_step
+from sandlot.sandbox.host import Host
+
+PASSWD = b"root:x:0:0::/:\napp:x:5:6::/:\n"
+
+
+@pytest.fixture
+def host(own_state: Path) -> Host:
+    return Host.current()
+
+
+@pytest.fixture
+def base(host: Host) -> str:
+    """An image named `base` with some files."""
+    with host.images.working():
+        with pack_layer(host.images.blobs) as packer:
+            for name, data in {"etc/passwd": PASSWD, "bin/sh": b"#!", "keep/old": b"old"}.items():
+                info = tarfile.TarInfo(name)
+                info.size, info.uid, info.gid = len(data), 3, 4
+                packer.tar.addfile(info, io.BytesIO(data))
+        config = ImageConfig(env={"PATH": "/bin", "BASE": "1"}, cmd=("/bin/sh",))
+        add_image(host.images, "base", config, [packer.layer])
+    return "base"
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    folder = tmp_path / "context"
+    (folder / "app/lib").mkdir(parents=True)
+    (folder / "app/main.py").write_text("main")
+    (folder / "app/lib/a.py").write_text("a")
+    (folder / "app/main.py").chmod(0o750)
+    return folder
+
+
+class Built:
+    """An image, the files in it, and what was told."""
+
+    def __init__(self, host: Host, image: Image, lines: list[str]) -> None:
+        self.image = image
+        self.config = image.config
+        self.files = ImageFiles(host.images, image)
+        self.lines = lines
+
+    def paths(self) -> set[str]:
+        return {p.decode() for p, node in self.files.tree.walk() if not node.is_dir}
+
+    def text(self, path: str) -> str:
+        return self.files.text(path.encode())
+
+    def stat(self, path: str) -> tuple[int, int, int]:
+        node = self.files.tree.find(path.encode())
+        assert node is not None
+        return stat.S_IMODE(node.mode), node.uid, node.gid
+
+    @property
+    def cached(self) -> int:
+        return sum(line.endswith(" CACHED") for line in self.lines)
+
+
+async def build(host: Host, context: Path, text: str, **more: Any) -> Built:
+    (context / "Dockerfile").write_text(text)
+    lines: list[str] = []
+    image = await build_image(context, "made:1", tell=lines.append, **more)
+    return Built(host, host.images.get("made:1"), lines) if image else Built(host, image, lines)
+
+
+async def test_from_scratch(host: Host, context: Path) -> None:
+    made = await build(
+        host, context, 'FROM scratch\nCOPY app /srv\nWORKDIR /data\nENV A=1\nCMD ["/srv/main.py"]\n'
+    )
+    assert made.paths() == {"srv/main.py", "srv/lib/a.py"}
+    assert made.stat("srv/main.py") == (0o750, 0, 0) and made.text("/srv/lib/a.py") == "a"
+    assert made.files.tree.find(b"data") is not None
+    assert made.config.cmd == ("/srv/main.py",) and made.config.working_dir == "/data"
+    assert dict(made.config.env)["A"] == "1"
+    assert next(line for line in made.lines if line.startswith("#2")) == "#2 [2/3] COPY app /srv"
+
+
+async def test_over_an_image(host: Host, base: str, context: Path) -> None:
+    made = await build(
+        host, context,
+        "ARG BASE=base\nFROM $BASE\nCOPY --chown=app --chmod=700 app/main.py /usr/local/bin/x\n"
+        "COPY --chown=1:2 app /opt/app\nCOPY app/lib/ /keep\n",
+    )  # fmt: skip
+    assert made.stat("usr/local/bin/x") == (0o700, 5, 6)
+    assert made.stat("opt/app/lib/a.py")[1:] == made.stat("opt/app/lib")[1:] == (1, 2)
+    assert made.stat("opt")[1:] == (1, 2)
+    assert {"keep/old", "keep/a.py", "bin/sh"} <= made.paths()
+    assert made.stat("keep/old") == (0o644, 3, 4)
+    assert made.config.cmd == ("/bin/sh",)
+
+
+async def test_stages(host: Host, base: str, context: Path) -> None:
+    text = (
+        "FROM base AS one\nCOPY app/main.py /made/\n"
+        "FROM scratch AS unused\nCOPY nothing /\n"
+        "FROM scratch\nCOPY --from=one /made /out\nCOPY --from=base /etc/passwd /keep/old /x/\n"
+    )
+    made = await build(host, context, text)
+    assert made.paths() == {"out/main.py", "x/passwd", "x/old"}
+    assert made.stat("x/passwd") == (0o644, 3, 4)
+    only = await build(host, context, text, target="one")
+    assert "made/main.py" in only.paths()
+
+
+async def test_archives_and_texts(host: Host, context: Path) -> None:
+    for mode in ("w:gz", "w:xz", "w"):
+        with tarfile.open(context / f"a.{mode[2:] or 'tar'}", mode) as tar:
+            tar.add(context / "app", "inside")
+    (context / "plain.gz").write_bytes(b"\x1f\x8bnot an archive")
+    made = await build(
+        host, context,
+        "FROM scratch\nADD a.gz /gz\nADD a.xz /xz/\nADD a.tar /tar\nADD plain.gz app /x/\nCOPY a.gz /\n"
+        "ENV N=5\nCOPY <<one <<'two' /texts/\nis $N\none\nis $N\ntwo\n",
+    )  # fmt: skip
+    assert {"gz/inside/main.py", "xz/inside/main.py", "tar/inside/lib/a.py"} <= made.paths()
+    assert {"x/plain.gz", "x/main.py", "a.gz"} <= made.paths()
+    assert made.text("texts/one") == "is 5\n" and made.text("texts/two") == "is $N\n"
+
+
+async def test_steps_are_done_once(
+    host: Host, base: str, context: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    async def run(store: Any, state: Any, instruction: Any, *_: Any) -> PackedLayer | None:
+        ran.append(instruction.words[0])
+        if instruction.words[0] == "nothing":
+            return None
+        with pack_layer(store.blobs) as packer:
+            info = tarfile.TarInfo(f"ran/{len(ran)}")
+            packer.tar.addfile(info)
+        return packer.layer
+
+    monkeypatch.setattr(builder_module, "run_command", run)
+    text = "FROM base\nARG V=1\nENV E=$V\nCOPY app /app\nRUN make\nRUN nothing\nCMD x\n"
+    first = await build(host, context, text)
+    assert ran == ["make", "nothing"] and first.cached == 0 and "ran/1" in first.paths()
+    second = await build(host, context, text)
+    assert len(ran) == 2 and second.cached == 3 and second.image.id == first.image.id
+    (context / "app/main.py").touch()
+    assert (await build(host, context, text)).cached == 3
+    await build(host, context, text.replace("CMD x", "CMD y"))
+    assert len(ran) == 2
+    (context / "app/main.py").write_text("other")
+    assert (await build(host, context, text)).cached == 0
+    assert len(ran) == 4
+    (context / "app/main.py").write_text("main")
+    assert (await build(host, context, text)).cached == 3
+    await build(host, context, text, arguments={"V": "2"})
+    assert len(ran) == 6
+    await build(host, context, text, cache=False)
+    assert len(ran) == 8
+    assert {image.name for image in host.images.list() if not is_step(image.name)} == {
+        "base:latest", "made:1",
+    }  # fmt: skip
+
+
+async def test_a_failed_build_keeps_what_was_done(
+    host: Host, base: str, context: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run(store: Any, state: Any, instruction: Any, *_: Any) -> PackedLayer | None:
+        raise BuildError("`make` failed with 2", line=instruction.line, exit_code=2)
+
+    monkeypatch.setattr(builder_module, "run_command", run)
+    text = "FROM base\nCOPY app /app\nRUN make\n"
+    with pytest.raises(BuildError, match="line 3: `make` failed with 2") as caught:
+        await build(host, context, text)
+    assert caught.value.exit_code == 2
+    assert not [i for i in host.images.list() if i.name == "made:1"]
+    made = await build(host, context, "FROM base\nCOPY app /app\n")
+    assert made.cached == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("FROM base\nCOPY nothing /x", "line 2: there is no 'nothing' in the build's context"),
+        (
+            "FROM base\nCOPY --from=base /nothing /x",
+            "line 2: there is no '/nothing' in image 'base'",
+        ),
+        ("FROM base\nCOPY app/main.py app/lib /x", "line 2: what several files"),
+        ("FROM base\nCOPY app /etc/passwd", "line 2: /etc/passwd is a file in the image"),
+        ("FROM base\nCOPY --chown=nobody app /x", "line 2: --chown=nobody: the image has no user"),
+        ("FROM base\nCOPY --chmod=u+x app /x", "line 2: --chmod=u+x is not supported"),
+        ("FROM scratch\nRUN x", "line 2: there is nothing in the image to run"),
+        ("FROM nothing", "line 1: there is no image `nothing`"),
+        ("FROM $NOTHING", "line 1: FROM names no image"),
+        ("FROM --platform=linux/s390x base", "line 1: the platform linux/s390x cannot be built"),
+        ("FROM base\nENV A=${B:?nothing}", "B: nothing"),
+    ],
+)
+async def test_what_cannot_be_built(
+    host: Host, base: str, context: Path, text: str, message: str
+) -> None:
+    with pytest.raises(BuildError, match=re.escape(message)):
+        await build(host, context, text)
+
+
+async def test_what_is_left_out_is_hinted_at(host: Host, context: Path) -> None:
+    (context / ".dockerignore").write_text("app")
+    with pytest.raises(BuildError) as caught:
+        await build(host, context, "FROM scratch\nCOPY app /x")
+    assert ".dockerignore" in caught.value.hint
+
+
+async def test_arguments_that_nobody_declares(host: Host, context: Path) -> None:
+    made = await build(host, context, "FROM scratch\nCOPY app /x", arguments={"A": "1"})
+    assert any("not declared: A" in line for line in made.lines)
+
+
+async def test_options(host: Host, context: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.Dockerfile"
+    other.write_text("FROM scratch\nCOPY app/main.py /x\nLABEL a=1\n")
+    made = await build_image(context, "made", dockerfile=other, labels={"b": "2"})
+    assert dict(made.config.labels) == {"a": "1", "b": "2"} and made.name == "made:latest"
+    for wrong in (
+        {"network": "host"}, {"platform": "linux/s390x"}, {"dockerfile": tmp_path / "none"},
+    ):  # fmt: skip
+        with pytest.raises(ConfigError):
+            await build_image(context, "made", **wrong)
+    with pytest.raises(ConfigError, match="is not a folder"):
+        await build_image(tmp_path / "none", "made")
+    with pytest.raises(ConfigError):
+        await build_image(context, "UPPER CASE")
