@@ -57,6 +57,7 @@ EXTRA_TESTS = {"wire/test_vectors.py"}
 COVERED_ELSEWHERE = {
     "image/ondisk.py": "tests/unit/image/test_erofs.py",
     "image/space.py": "tests/unit/image/test_erofs.py",
+    "image/saving.py": "tests/unit/image/test_archive.py",
     "image/layers.py": "tests/unit/image/test_store.py",
     "image/records.py": "tests/unit/image/test_store.py",
     "image/tally.py": "tests/unit/image/test_store.py",

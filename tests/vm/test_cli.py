@@ -51,7 +51,7 @@ class TestRun:
             (["no-image", "ls"], 125, b"no image"),
             (["--memory", "huge", "test", "ls"], 125, b"huge"),
             (["--privileged", "test", "ls"], 125, b"--privileged"),
-            (["-w", "/none", "test", "ls"], 125, b"/none"),
+            (["-w", "/etc/passwd/x", "test", "ls"], 125, b"/etc/passwd/x"),
             (["-u", "ghost", "test", "ls"], 125, b"ghost"),
             (["-it", "test", "ls"], 125, b"not a terminal"),
             (["test", "sh", "-c", "kill -9 $$"], 137, b""),

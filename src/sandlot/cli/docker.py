@@ -181,7 +181,7 @@ COMMANDS: dict[str, Docker] = {
 IMAGES = {
     "images": "image ls", "rmi": "image rm", "pull": "image pull", "load": "image load",
     "save": "image save", "tag": "image tag", "push": "", "history": "",
-    "import": "", "search": "",
+    "import": "image import", "search": "",
 }  # fmt: skip
 
 

@@ -1,15 +1,24 @@
-"""`sandlot image build | pull | ls | rm`."""
+"""`sandlot image build | pull | load | save | import | ls | inspect | tag | rm`."""
 
 from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from sandlot.cli.output import Progress, ago, as_json, human_size, table
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sandlot.image import Image, ImageStore
+
 
 @click.group(epilog="Example: sandlot image build demo --package python3")
 def image() -> None:
-    """Build, pull, list and remove images."""
+    """Build, fetch, load, save, list and remove images."""
 
 
 @image.command(
@@ -82,12 +91,106 @@ def pull(
         click.echo(asyncio.run(one(reference)))
 
 
+@image.command(
+    epilog="Examples: sandlot image load -i demo.tar; docker save demo | sandlot image load"
+)
+@click.argument("path", metavar="[FILE|FOLDER|-]", required=False)
+@click.option("-i", "--input", "input_", metavar="FILE", help="The same as the argument.")
+@click.option("-n", "--name", metavar="IMAGE", default="", help="What to call the image.")
+@click.option(
+    "--platform", metavar="OS/ARCH", help="Such as linux/arm64; this machine's otherwise."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+def load(
+    path: str | None, input_: str | None, name: str, platform: str | None, quiet: bool
+) -> None:
+    """Store the images of an archive, and print their names.
+
+    Archives are those of `docker save`, `podman save` and `skopeo`, compressed or not, OCI
+    archives, and folders in OCI's layout. Without a file, or with -, standard input is read.
+    """
+    from sandlot.image.archive import load_images
+    from sandlot.sandbox.host import Host
+
+    if path and input_:
+        raise click.UsageError("name the archive once")
+    progress = Progress(delay=1.0)
+    try:
+        made = load_images(
+            Host.current().images, _source(path or input_ or "-"), name=name, platform=platform,
+            progress=None if quiet else progress,
+        )  # fmt: skip
+    finally:
+        progress.close()
+    for each in made:
+        click.echo(each.name)
+
+
+@image.command(
+    name="import",
+    epilog="Example: mmdebstrap stable - | sandlot image import - base",
+)
+@click.argument("path", metavar="FILE|-")
+@click.argument("name", metavar="IMAGE")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+def import_(path: str, name: str, quiet: bool) -> None:
+    """Make an image of a root file system's tar archive, and print its name."""
+    from sandlot.image.archive import import_root
+    from sandlot.sandbox.host import Host
+
+    progress = Progress(delay=1.0)
+    source = _source(path)
+    try:
+        with source.open("rb") if isinstance(source, Path) else source as stream:
+            made = import_root(
+                Host.current().images, stream, name, progress=None if quiet else progress
+            )
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be read: {error.strerror}") from None
+    finally:
+        progress.close()
+    click.echo(made.name)
+
+
+@image.command(
+    epilog="Examples: sandlot image save -o demo.tar demo; "
+    "sandlot image save --format oci-dir -o demo demo"
+)
+@click.argument("names", metavar="IMAGE...", nargs=-1, required=True)
+@click.option("-o", "--output", metavar="FILE", help="Where to; standard output otherwise.")
+@click.option(
+    "--format", "format_", default="docker-archive", show_default=True,
+    type=click.Choice(("docker-archive", "oci-archive", "oci-dir")),
+    help="What other tools are to read.",
+)  # fmt: skip
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+def save(names: tuple[str, ...], output: str | None, format_: str, quiet: bool) -> None:
+    """Write images into an archive that Docker, Podman, skopeo and `image load` read.
+
+    The OCI formats keep the layers as they came, and so all digests.
+    """
+    from sandlot.image.saving import save_images
+    from sandlot.sandbox.host import Host
+
+    if output is None and sys.stdout.isatty():
+        raise click.UsageError("an archive is not for a terminal: name a file with -o")
+    progress = Progress(delay=1.0)
+    try:
+        save_images(
+            Host.current().images, names,
+            Path(output) if output not in (None, "-") else sys.stdout.buffer,
+            format=format_, progress=None if quiet else progress,
+        )  # fmt: skip
+    finally:
+        progress.close()
+
+
 @image.command(epilog="Example: sandlot image ls --json")
 @click.option("--json", "json_", is_flag=True, help="Everything, as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Only names.")
 @click.option("-a", "--all", "everything", is_flag=True, help="The steps of builds too.")
 def ls(json_: bool, quiet: bool, everything: bool) -> None:
-    """List the images."""
+    """List the images. The size is what is unpacked, with what other images share."""
     from sandlot.image.steps import is_step
     from sandlot.sandbox.host import Host
 
@@ -96,8 +199,9 @@ def ls(json_: bool, quiet: bool, everything: bool) -> None:
         as_json(
             [
                 {
-                    "name": i.name, "digest": i.digest, "size": i.size, "created": i.created,
-                    "source": i.source, "config": i.config.to_json(),
+                    "name": i.name, "id": i.id, "digest": i.digest, "size": i.size,
+                    "platform": str(i.platform), "created": i.created, "source": i.source,
+                    "config": i.config.to_json(),
                 }
                 for i in images
             ]
@@ -107,17 +211,74 @@ def ls(json_: bool, quiet: bool, everything: bool) -> None:
             click.echo(each.name)
     else:
         table(
-            ("NAME", "SIZE", "CREATED", "DIGEST"),
-            [(i.name, human_size(i.size), ago(i.created), i.digest[:19]) for i in images],
+            ("NAME", "ID", "PLATFORM", "SIZE", "CREATED"),
+            [
+                (i.name, i.id[7:19], str(i.platform), human_size(i.size), ago(i.created))
+                for i in images
+            ],
         )
 
 
+@image.command(epilog="Example: sandlot image inspect python:3.12")
+@click.argument("names", metavar="IMAGE...", nargs=-1, required=True)
+def inspect(names: tuple[str, ...]) -> None:
+    """Print all that is known of images, as JSON with the keys that Docker uses."""
+    from sandlot.sandbox.host import Host
+
+    store = Host.current().images
+    as_json([_described(store, store.get(name)) for name in names])
+
+
+@image.command(epilog="Example: sandlot image tag demo demo:stable")
+@click.argument("image_", metavar="IMAGE")
+@click.argument("name", metavar="NAME")
+def tag(image_: str, name: str) -> None:
+    """Give an image another name."""
+    from sandlot.sandbox.host import Host
+
+    store = Host.current().images
+    store.alias(store.get(image_), name)
+
+
 @image.command(epilog="Example: sandlot image rm demo")
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", metavar="IMAGE...", nargs=-1, required=True)
 def rm(names: tuple[str, ...]) -> None:
-    """Remove images; sandboxes that were made from them keep what they need."""
+    """Remove images, by name or id; sandboxes that were made from them keep what they need."""
     from sandlot.sandbox.host import Host
 
     for name in names:
-        Host.current().images.remove(name)
-        click.echo(name)
+        click.echo(Host.current().images.remove(name).name)
+
+
+def _source(path: str) -> Path | BinaryIO:
+    if path != "-":
+        return Path(path)
+    if sys.stdin.isatty():
+        raise click.UsageError("name a file, or give the archive on standard input")
+    return sys.stdin.buffer
+
+
+def _described(store: ImageStore, image: Image) -> dict[str, Any]:
+    from sandlot.image.manifest import MAX_CONFIG, parse_config
+
+    same = [each for each in store.list() if each.id == image.id]
+    raw: Mapping[str, Any] = {"config": image.config.to_json()}
+    if store.blobs.exists(image.id):
+        raw = parse_config(store.blobs.read(image.id, MAX_CONFIG), name=image.name).raw
+    return {
+        "Id": image.id,
+        "RepoTags": [each.name for each in same if not each.reference.digest],
+        "RepoDigests": sorted({f"{each.reference.name}@{each.digest}" for each in same}),
+        "Created": raw.get("created"),
+        "Author": raw.get("author"),
+        "Architecture": image.platform.architecture,
+        "Variant": image.platform.variant,
+        "Os": image.platform.os,
+        "Size": image.size,
+        "Config": raw.get("config") or {},
+        "RootFS": {"Type": "layers", "Layers": list(image.diff_ids)},
+        "History": raw.get("history") or [],
+        "Manifest": image.manifest,
+        "Blobs": list(image.blobs),
+        "Source": image.source,
+    }

@@ -117,9 +117,10 @@ class LayerStore:
     # Section: stacks
 
     @staticmethod
-    def key(diff_ids: Sequence[str]) -> str:
+    def key(diff_ids: Sequence[str], folders: Sequence[str] = ()) -> str:
         """The name of a stack of layers, lowest first: 64 hexadecimal digits."""
-        return hashlib.sha256(json.dumps([_FORMAT, *diff_ids]).encode()).hexdigest()
+        recipe = [_FORMAT, list(diff_ids), sorted(set(folders) - {"", "/"})]
+        return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
 
     def metadata(self, key: str) -> Path:
         """The metadata of a stack that is here."""
@@ -135,18 +136,19 @@ class LayerStore:
                 return layout
         return None
 
-    def stack(self, diff_ids: Sequence[str]) -> Layout:
+    def stack(self, diff_ids: Sequence[str], folders: Sequence[str] = ()) -> Layout:
         """Lay layers over each other, lowest first, unless it is done already. All must be
-        unpacked. Raises ImageError when they do not go together."""
-        key = self.key(diff_ids)
+        unpacked. `folders` are made where they are missing: to make them in a guest would cost
+        it a write to a cold disk. Raises ImageError when the layers do not go together."""
+        key = self.key(diff_ids, folders)
         with self._once(self._json(key), lambda: self.layout(key) is None) as missing:
             if missing:
-                self._stack(key, diff_ids)
+                self._stack(key, diff_ids, folders)
         layout = self.layout(key)
         assert layout is not None
         return layout
 
-    def _stack(self, key: str, diff_ids: Sequence[str]) -> None:
+    def _stack(self, key: str, diff_ids: Sequence[str], folders: Sequence[str]) -> None:
         indexes = [self.load(diff_id) for diff_id in diff_ids]
         sizes = [index.blocks * BLOCK for index in indexes]
         check_room(sizes)
@@ -154,6 +156,9 @@ class LayerStore:
         for index in indexes:
             index.replay(tree)
         add_mount_points(tree)
+        for folder in sorted(folders):
+            with contextlib.suppress(ImageError):  # what can be no path is told when it is used
+                tree.add_folder(folder.encode("utf-8", "surrogateescape"))
         # Layer 0 is what no layer brought: directories that the tree had to invent.
         with scratch(self.root / "tmp") as place:
             with place.file.open("x+b") as file:

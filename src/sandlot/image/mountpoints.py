@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _FOLDERS = {b"dev": 0o755, b"etc": 0o755, b"proc": 0o555, b"run": 0o755, b"sys": 0o555,
             b"tmp": 0o1777}  # fmt: skip
 _FILES = (b"etc/hostname", b"etc/hosts", b"etc/machine-id", b"etc/resolv.conf")
+MOUNT_POINTS = (*_FOLDERS, *_FILES)
 
 
 def add_mount_points(tree: Tree) -> None:

@@ -199,11 +199,12 @@ class ImageStore:
             check_fit(parsed, config, platform, label)
             blobs = tuple(layer.digest for layer in parsed.layers)
             self._unpack(dict(zip(config.diff_ids, blobs, strict=True)), progress)
-            layout = self.layers.stack(config.diff_ids)
+            folders = (config.config.working_dir, *config.config.volumes)
+            layout = self.layers.stack(config.diff_ids, folders)
             image = Image(
                 name=label, id=config.digest, manifest=parsed.digest,
                 digest=digest or parsed.digest, diff_ids=config.diff_ids, blobs=blobs,
-                stack=self.layers.key(config.diff_ids), size=layout.size,
+                stack=self.layers.key(config.diff_ids, folders), size=layout.size,
                 platform=config.platform, config=config.config, created=time.time(),
                 source=source or str(ref), key=key or parsed.digest,
             )  # fmt: skip
@@ -309,6 +310,10 @@ class ImageStore:
                 freed += self.blobs.clean(blobs, older=older)
                 freed += self.layers.clean(layers, stacks, older=older)
             return freed
+
+    def forget_unused(self) -> None:
+        """At the end of `working`, remove what this object has brought and no image needs."""
+        self._forget = True
 
     def _drop_older_kinds(self) -> int:
         """Remove images of the time when each was one file; nothing can read them any more."""

@@ -156,6 +156,17 @@ class Tree:
         parent = self._resolve(parent_path, create=False)
         return parent.children.get(name) if parent and parent.children else None
 
+    def add_folder(self, path: bytes) -> None:
+        """See to it that there is a folder at a path, as a process would see it: links are
+        followed. What is there already stays, also what is no folder."""
+        parts = [part for part in b"/".join(split(path)).split(b"/") if part]
+        for end in range(1, len(parts) + 1):
+            inside = b"/".join(parts[:end])
+            if self._resolve(inside, create=False) is None:
+                if self.find(inside) is not None:
+                    return
+                self.add(inside, new_directory())
+
     def remove(self, path: bytes) -> None:
         """Take away what is at a path, whichever layer it came from. Missing is fine."""
         parent, name = self._holder(path)

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from sandlot.engine.base import Machine
 from sandlot.errors import (
     BootError,
+    FileError,
     GuestProtocolError,
     ImageError,
     SandboxDied,
     SandboxError,
 )
+from sandlot.files.files import Files
 from sandlot.guest.channel import Channel
 from sandlot.guest.session import GuestSession
 from sandlot.sandbox.disk import blank_disk, copy_disk
@@ -105,6 +107,18 @@ class OwnedMachine:
             raise ImageError(
                 f"the sandbox cannot mount image {self.record.image!r}: {error.message}"
             ) from error
+
+        if self.record.make_workdir:
+            await self._make_workdir()
+
+    async def _make_workdir(self) -> None:
+        """As Docker does; what stands in its way is told when a program is started there."""
+
+        async def session() -> GuestSession:
+            return self.session
+
+        with contextlib.suppress(FileError):
+            await Files(session).mkdir(self.record.workdir, parents=True)
 
     def _death(self) -> SandboxError:
         name = self.record.name

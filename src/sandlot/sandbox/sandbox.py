@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -125,6 +126,8 @@ class Sandbox(Programs, Life):
             hostname=hostname, command=command, tty=tty, stdin=stdin, auto_remove=auto_remove,
             detached=detached, data=host.paths.sandboxes, policy=checked,
         )  # fmt: skip
+        # The image's own was made with the image.
+        record = dataclasses.replace(record, make_workdir=workdir not in (None, "", "/"))
         folder, lock = await create_folder(host, record, starts=hold)
         made = cls(host, folder, record)
         if hold:

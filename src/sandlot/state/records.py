@@ -43,6 +43,7 @@ class SandboxRecord:
     machine_id: str
     env: dict[str, str] = field(default_factory=dict)
     workdir: str = ""
+    make_workdir: bool = False
     user: str = ""
     command: list[str] = field(default_factory=list)
     tty: bool = False
