@@ -72,8 +72,8 @@ if TYPE_CHECKING:
     from sandlot.image import Image, ImageConfig, ImageStore
     from sandlot.sandbox.housekeeping import Leftover, Usage, disk_usage, prune
     from sandlot.sandbox.job import Attachment, Job
+    from sandlot.sandbox.listing import SandboxInfo
     from sandlot.sandbox.log import LogEntry
-    from sandlot.sandbox.looking import SandboxInfo
     from sandlot.sandbox.metrics import Metrics
     from sandlot.sandbox.process import Process
     from sandlot.sandbox.result import ExecResult
@@ -103,7 +103,7 @@ _LAZY = {
     "OutputStream": "sandlot.guest.process",
     "Process": "sandlot.sandbox.process",
     "Sandbox": "sandlot.sandbox.sandbox",
-    "SandboxInfo": "sandlot.sandbox.looking",
+    "SandboxInfo": "sandlot.sandbox.listing",
     "Transfer": "sandlot.files.extract",
     "Watch": "sandlot.files.watch",
     "Usage": "sandlot.sandbox.housekeeping",

@@ -47,7 +47,15 @@ def doctor(ctx: click.Context, json_: bool) -> None:
 
 async def examine() -> list[Check]:
     """Every check, in the order in which they matter."""
-    return [*await _engine(), *_guest(), *_tools(), *_state(), _confinement()]
+    return [
+        *await _engine(),
+        *_guest(),
+        *_tools(),
+        *_state(),
+        *_files(),
+        _leftovers(),
+        _confinement(),
+    ]
 
 
 async def _engine() -> list[Check]:
@@ -69,8 +77,9 @@ async def _engine() -> list[Check]:
         elif verdict.usable:
             checks.append(Check(verdict.name, GOOD, verdict.reason))
         else:
-            remedy = f"`{remedy}" if remedy else ""
-            checks.append(Check(verdict.name, WORSE, reason if remedy else verdict.reason, remedy))
+            remedy = f"`{remedy}" if remedy else "none is needed: another accelerator is used"
+            text = reason if remedy.startswith("`") else verdict.reason
+            checks.append(Check(verdict.name, WORSE, text, remedy))
     return checks
 
 
@@ -149,11 +158,61 @@ def _state() -> list[Check]:
 
 def _confinement() -> Check:
     if sys.platform != "linux":
-        return Check("confinement", WORSE, "QEMU runs as you: only Linux can confine it further")
+        remedy = "run it on Linux, or as a user of its own"
+        reason = "QEMU runs as you: only Linux can confine it further"
+        return Check("confinement", WORSE, reason, remedy)
     try:
         modules = Path("/sys/kernel/security/lsm").read_text()
     except OSError:
         modules = ""
     if "landlock" in modules:
         return Check("confinement", GOOD, "seccomp, no new privileges, Landlock")
-    return Check("confinement", WORSE, "seccomp, no new privileges; this kernel has no Landlock")
+    remedy = "boot the host with `lsm=landlock,...` on its kernel's command line"
+    reason = "seccomp, no new privileges; this kernel has no Landlock"
+    return Check("confinement", WORSE, reason, remedy)
+
+
+def _files() -> list[Check]:
+    """What the state's file system can do, tried out on it."""
+    import tempfile
+
+    from sandlot.errors import SandboxError
+    from sandlot.sandbox.host import Host
+    from sandlot.state.lock import FileLock, is_held
+    from sandlot.state.sparse import copy_sparse
+
+    try:
+        cache = Host.current().paths.cache
+        with tempfile.TemporaryDirectory(dir=cache, prefix=".doctor-") as folder:
+            lock = FileLock.take(Path(folder) / "lock")
+            held = is_held(Path(folder) / "lock")
+            if lock is not None:
+                lock.release()
+            with (Path(folder) / "sparse").open("wb") as file:
+                file.truncate(1 << 30)
+                file.write(b"x")
+            copy_sparse(Path(folder) / "sparse", Path(folder) / "copy")
+            sparse = (Path(folder) / "copy").stat().st_blocks * 512 < 1 << 29
+    except (SandboxError, OSError) as error:
+        remedy = "set SANDLOT_DATA to a folder that can be written"
+        return [Check("files", BROKEN, f"files cannot be made: {error}", remedy)]
+    remedy = "set SANDLOT_DATA to a folder on a local disk, such as ext4, xfs or btrfs"
+    if not held:
+        return [Check("files", BROKEN, "locks do not work there (flock)", remedy)]
+    if not sparse:
+        return [Check("files", WORSE, "no sparse files: each disk takes all of its size", remedy)]
+    return [Check("files", GOOD, "locks and sparse files work")]
+
+
+def _leftovers() -> Check:
+    from sandlot.errors import SandboxError
+    from sandlot.sandbox.housekeeping import prune, total
+
+    try:
+        found = prune()
+    except (SandboxError, OSError) as error:
+        return Check("leftovers", WORSE, f"cannot be looked for: {error}", "sandlot prune")
+    if not found:
+        return Check("leftovers", GOOD, "none")
+    text = f"{len(found)} things of dead programs or unused, {human_size(total(found))}"
+    return Check("leftovers", WORSE, text, "sandlot prune -f")

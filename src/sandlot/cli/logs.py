@@ -30,10 +30,10 @@ def logs(
 ) -> None:  # fmt: skip
     """Show what the main command of a sandbox said; of output beyond 32 MiB only the newest is kept."""
     from sandlot.cli.look import moment
-    from sandlot.sandbox.host import Host
+    from sandlot.sandbox.listing import folders
     from sandlot.sandbox.log import follow_log, last_lines, read_log
 
-    folder = Host.current().sandboxes.find(name)
+    folder = folders().find(name)
     start = moment(since) if since else 0.0
     path = folder.console if console else folder.log
     show = _Printer(timestamps, json_)

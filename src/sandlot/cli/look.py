@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import sys
@@ -17,7 +16,7 @@ from sandlot.cli.output import ago, as_json, human_size, table
 from sandlot.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sandlot.sandbox.looking import SandboxInfo
+    from sandlot.sandbox.listing import SandboxInfo
     from sandlot.state.events import Event
 
 _FILTERS = ("name", "id", "status", "label", "ancestor")
@@ -43,13 +42,13 @@ def ps(
 ) -> None:  # fmt: skip
     """List the running sandboxes."""
     from sandlot.cli.main import complain
-    from sandlot.sandbox.sandbox import Sandbox
+    from sandlot.sandbox.listing import list_sandboxes
 
     wanted = [_filter(text) for text in filters]
     everything = everything or any(key == "status" for key, _ in wanted)
     infos = [
         info
-        for info in asyncio.run(Sandbox.list(unreadable=lambda e: complain(e.message, e.hint)))
+        for info in list_sandboxes(lambda error: complain(error.message, error.hint))
         if (everything or info.state.running) and all(_matches(info, *w) for w in wanted)
     ]
     if json_:
@@ -152,6 +151,8 @@ def _fill(template: str, values: dict[str, str]) -> str:
 @click.pass_context
 def inspect(ctx: click.Context, names: tuple[str, ...]) -> None:
     """Print all that is known of sandboxes, as a JSON list: record, state, every limit, files."""
+    import asyncio
+
     from sandlot.cli.main import complain
     from sandlot.errors import SandboxError
     from sandlot.sandbox.sandbox import Sandbox
@@ -180,7 +181,7 @@ def events(since: str | None, no_follow: bool, filters: tuple[str, ...], json_: 
 
     Kinds: created, started, paused, resumed, oom, exited, restarting, stopped, renamed, removed.
     """
-    from sandlot.sandbox.host import Host
+    from sandlot.sandbox.listing import folders
 
     wanted = []
     for text in filters:
@@ -188,7 +189,7 @@ def events(since: str | None, no_follow: bool, filters: tuple[str, ...], json_: 
         if not equals or key not in ("name", "id", "image", "event"):
             raise ConfigError(f"the filter {text!r} is not known", hint="name, id, image or event")
         wanted.append(({"event": "kind"}.get(key, key), value))
-    log = Host.current().sandboxes.events
+    log = folders().events
     start = moment(since) if since else (0.0 if no_follow else time.time())
     for event in log.read(since=start) if no_follow else log.follow(since=start):
         if event is None:

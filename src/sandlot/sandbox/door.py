@@ -10,8 +10,7 @@ import asyncio
 import contextlib
 import os
 import socket
-import time
-from collections.abc import Collection, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -192,14 +191,6 @@ async def _pump(source: ChannelStream, target: ChannelStream) -> None:
         target.reset()
     else:
         target.finish()
-
-
-def sweep_doors(sockets: Path, known: Collection[str]) -> None:
-    """Remove the doors of sandboxes that exist no more; their owners were killed."""
-    for path in sockets.glob("*.sock"):
-        with contextlib.suppress(OSError):
-            if path.stem not in known and time.time() - path.stat().st_mtime > 60:
-                path.unlink()
 
 
 async def connect(path: Path, name: str) -> GuestSession | None:

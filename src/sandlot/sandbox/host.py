@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from sandlot.engine.qemu.engine import QemuEngine, host_machine
 from sandlot.errors import BootError
-from sandlot.guest.kernel import Kernel, find_kernel
-from sandlot.image import ImageStore
-from sandlot.sandbox.disk import blank_disk
 from sandlot.sandbox.sizes import parse_size
 from sandlot.settings import Settings
-from sandlot.snapshot.template import Template, TemplateStore
 from sandlot.state.paths import StatePaths
 from sandlot.state.records import SandboxFolders
+
+# What is not needed to find a sandbox that runs is imported when it is.
+if TYPE_CHECKING:
+    from sandlot.engine.qemu.engine import QemuEngine
+    from sandlot.guest.kernel import Kernel
+    from sandlot.image import ImageStore
+    from sandlot.snapshot.template import Template, TemplateStore
 
 Tell = Callable[[str], None]
 DEFAULT_DISK = "4G"
@@ -41,6 +44,8 @@ class Host:
     @property
     def images(self) -> ImageStore:
         """The images of this state directory."""
+        from sandlot.image import ImageStore
+
         return ImageStore(self.paths.images)
 
     @property
@@ -51,6 +56,8 @@ class Host:
     async def engine(self) -> QemuEngine:
         """The engine, on the accelerator that works here."""
         if self._engine is None:
+            from sandlot.engine.qemu.engine import QemuEngine
+
             self._engine = await QemuEngine.open(
                 self.paths.cache, binary=self.settings.qemu, accelerator=self.settings.accelerator
             )
@@ -59,6 +66,9 @@ class Host:
     async def kernel(self) -> Kernel:
         """The guest's kernel."""
         if self._kernel is None:
+            from sandlot.engine.qemu.engine import host_machine
+            from sandlot.guest.kernel import find_kernel
+
             self._kernel = await find_kernel(
                 self.paths.kernels, host_machine(), image=self.settings.kernel,
                 modules=self.settings.kernel_modules, tell=lambda text: self.tell(text),
@@ -69,6 +79,10 @@ class Host:
     def templates(self) -> TemplateStore:
         """The templates of this state directory."""
         if self._templates is None:
+            from sandlot.engine.qemu.engine import host_machine
+            from sandlot.sandbox.disk import blank_disk
+            from sandlot.snapshot.template import TemplateStore
+
             self._templates = TemplateStore(
                 self.paths.templates, self.paths.kernels, host_machine(),
                 lambda: blank_disk(self.paths.disks, parse_size(DEFAULT_DISK, "disk")),

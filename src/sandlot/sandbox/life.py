@@ -11,8 +11,6 @@ from pathlib import Path
 
 from sandlot.errors import SandboxError, SandboxNotFound, StateError, WrongState
 from sandlot.sandbox.door import ask_to_pause, ask_to_stop, door_path
-from sandlot.sandbox.keeper import start_keeper
-from sandlot.sandbox.lifecycle import start_owned
 from sandlot.sandbox.looking import Looking
 from sandlot.sandbox.sizes import check_name, parse_duration
 from sandlot.state.lock import is_held
@@ -34,8 +32,12 @@ class Life(Looking):
         """
         lock, self._lock = self._lock, None
         if self._record.detached:
+            from sandlot.sandbox.keeper import start_keeper
+
             await start_keeper(self.name, lock)
             return
+        from sandlot.sandbox.lifecycle import start_owned
+
         self._owner = await start_owned(self._host, self._folder, lock)
 
     async def stop(self, *, grace: float | str | None = None, kill: bool = False) -> None:

@@ -5,42 +5,26 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from sandlot.engine.base import MachineStats
 from sandlot.errors import WrongState
-from sandlot.files.files import Files
 from sandlot.guest.session import GuestSession
 from sandlot.sandbox.door import connect, door_path
 from sandlot.sandbox.host import Host
 from sandlot.sandbox.job import Job
+from sandlot.sandbox.listing import SandboxInfo
 from sandlot.sandbox.log import LIMIT as OUTPUT_LIMIT
 from sandlot.sandbox.log import LogEntry, follow_log, last_lines, read_log
 from sandlot.sandbox.metrics import Metrics, combine
-from sandlot.sandbox.owner import Owner
 from sandlot.state.events import Event
 from sandlot.state.lock import FileLock
-from sandlot.state.records import RunState, SandboxFolder, SandboxRecord
+from sandlot.state.records import SandboxFolder, SandboxRecord
 
-
-@dataclass(frozen=True)
-class SandboxInfo:
-    """A sandbox as `Sandbox.list` shows it."""
-
-    record: SandboxRecord
-    state: RunState
-
-    @property
-    def status(self) -> str:
-        """`created`, `starting`, `running`, `paused`, `restarting` or `stopped`."""
-        if self.state.running:
-            if self.state.restarting:
-                return "restarting"
-            if self.state.paused:
-                return "paused"
-            return "running" if self.state.owner else "starting"
-        return "stopped" if self.state.started else "created"
+if TYPE_CHECKING:
+    from sandlot.files.files import Files
+    from sandlot.sandbox.owner import Owner
 
 
 class Looking:
@@ -82,6 +66,8 @@ class Looking:
     @property
     def files(self) -> Files:
         """Its files: read, write, list, watch, upload, download."""
+        from sandlot.files.files import Files
+
         return Files(self._session, workdir=self._record.workdir, user=self._record.user)
 
     def info(self) -> SandboxInfo:

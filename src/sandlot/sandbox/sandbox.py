@@ -8,17 +8,13 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from sandlot.errors import SandboxError, SandboxNotFound
-from sandlot.sandbox.door import sweep_doors
+from sandlot.errors import SandboxError
 from sandlot.sandbox.host import DEFAULT_DISK, Host
 from sandlot.sandbox.life import STOP_GRACE, Life
-from sandlot.sandbox.lifecycle import create_folder
-from sandlot.sandbox.looking import SandboxInfo
-from sandlot.sandbox.options import make_record
+from sandlot.sandbox.listing import SandboxInfo, list_sandboxes
 from sandlot.sandbox.policy import check_policy
 from sandlot.sandbox.process import signal_number
 from sandlot.sandbox.programs import MAX_OUTPUT, Programs
-from sandlot.sandbox.pulling import find_image
 
 DEFAULT_MEMORY = "1G"
 
@@ -109,6 +105,10 @@ class Sandbox(Programs, Life):
 
         With `hold` it is about to be started: its owner's lock is kept until then.
         """
+        from sandlot.sandbox.lifecycle import create_folder
+        from sandlot.sandbox.options import make_record
+        from sandlot.sandbox.pulling import find_image
+
         host = Host.current()
         found = await find_image(host, image, pull=pull, platform=platform)
         config = found.config
@@ -156,18 +156,7 @@ class Sandbox(Programs, Life):
         Args:
             unreadable: is told of each whose record cannot be read, which is left out.
         """
-        infos = []
-        host = Host.current()
-        for folder in host.sandboxes.all():
-            try:
-                infos.append(SandboxInfo(folder.record(), folder.run_state()))
-            except SandboxNotFound:
-                pass  # removed at this moment
-            except SandboxError as error:
-                if unreadable is not None:
-                    unreadable(error)
-        sweep_doors(host.paths.sockets, {info.record.id for info in infos})
-        return infos
+        return list_sandboxes(unreadable)
 
     async def __aenter__(self) -> Sandbox:
         return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import fcntl
 import os
@@ -101,6 +100,8 @@ def is_held(path: Path) -> bool:
 @contextlib.asynccontextmanager
 async def locked(path: Path) -> AsyncIterator[None]:
     """Hold the lock on `path`, waiting for it without blocking the event loop."""
+    import asyncio  # here: a listing needs locks, and no event loop
+
     held = FileLock.take(path)
     delay = 0.005
     while held is None:

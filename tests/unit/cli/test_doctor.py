@@ -16,8 +16,11 @@ def test_json(own_state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(cli, ["doctor", "--json"])
     checks = json.loads(result.stdout)
     assert {"engine", "agent", "kernel", "disks", "state"} <= {c["name"] for c in checks}
+    assert {"files", "leftovers", "confinement"} <= {c["name"] for c in checks}
     for check in checks:
         assert set(check) == {"name", "status", "reason", "remedy"}
+        assert check["reason"]
+        assert check["status"] == "ok" or check["remedy"], check
     assert result.exit_code == any(c["status"] == "missing" for c in checks)
 
 
@@ -28,3 +31,13 @@ def test_no_qemu_is_told_with_the_remedy(own_state: Path, monkeypatch: pytest.Mo
     engine = json.loads(result.stdout)[0]
     assert (engine["name"], engine["status"]) == ("engine", "missing")
     assert "install" in engine["remedy"]
+
+
+def test_leftovers_are_told_with_the_remedy(
+    own_state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SANDLOT_ACCELERATOR", "tcg")
+    (own_state / "sandboxes" / ".new-dead").mkdir(parents=True)
+    checks = json.loads(CliRunner().invoke(cli, ["doctor", "--json"]).stdout)
+    (found,) = [c for c in checks if c["name"] == "leftovers"]
+    assert (found["status"], found["remedy"]) == ("warning", "sandlot prune -f")

@@ -1,0 +1,64 @@
+"""The sandboxes of this user, found with as little as can be imported: listings are asked often."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandlot.errors import SandboxError, SandboxNotFound
+from sandlot.settings import Settings
+from sandlot.state.paths import StatePaths
+from sandlot.state.records import RunState, SandboxFolders, SandboxRecord
+
+
+@dataclass(frozen=True)
+class SandboxInfo:
+    """A sandbox as `Sandbox.list` shows it."""
+
+    record: SandboxRecord
+    state: RunState
+
+    @property
+    def status(self) -> str:
+        """`created`, `starting`, `running`, `paused`, `restarting` or `stopped`."""
+        if self.state.running:
+            if self.state.restarting:
+                return "restarting"
+            if self.state.paused:
+                return "paused"
+            return "running" if self.state.owner else "starting"
+        return "stopped" if self.state.started else "created"
+
+
+def folders() -> SandboxFolders:
+    """The sandboxes of the state directory that the environment names."""
+    return SandboxFolders(StatePaths.of(Settings.read()).sandboxes)
+
+
+def list_sandboxes(
+    unreadable: Callable[[SandboxError], None] | None = None,
+) -> list[SandboxInfo]:
+    """Every sandbox, by name; `unreadable` is told of each whose record cannot be read."""
+    infos = []
+    for folder in folders().all():
+        try:
+            infos.append(SandboxInfo(folder.record(), folder.run_state()))
+        except SandboxNotFound:
+            pass  # removed at this moment
+        except SandboxError as error:
+            if unreadable is not None:
+                unreadable(error)
+    sockets = StatePaths.of(Settings.read()).sockets
+    sweep_doors(sockets, {info.record.id for info in infos})
+    return infos
+
+
+def sweep_doors(sockets: Path, known: Collection[str]) -> None:
+    """Remove the doors of sandboxes that exist no more; their owners were killed."""
+    for path in sockets.glob("*.sock"):
+        with contextlib.suppress(OSError):
+            if path.stem not in known and time.time() - path.stat().st_mtime > 60:
+                path.unlink()
