@@ -216,6 +216,28 @@ async def test_a_program_that_was_killed_leaves_what_it_has(
     assert image.size and not left_overs(store)[1:]
 
 
+MEASURED = (
+    PROGRAM
+    + """
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+)
+
+
+async def test_a_large_layer_takes_no_more_memory(fake: FakeRegistry, store: ImageStore) -> None:
+    fake.add("app:small", [layer({"a": b"x"})])
+    fake.add("app:large", [layer({"b": os.urandom(1 << 20) * 100})])
+    peaks = []
+    for tag in ("small", "large"):
+        program = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", MEASURED, str(store.root), f"{fake.host}/app:{tag}",
+            stdout=subprocess.PIPE,
+        )  # fmt: skip
+        said, _ = await program.communicate()
+        peaks.append(int(said.split()[1]) << 10)
+    assert peaks[1] - peaks[0] < 40 << 20, peaks
+
+
 LIMITED = (
     """
 import resource
