@@ -247,6 +247,9 @@ def judge(ledgers: list[Ledger], mark: str, state: Path, say: Any) -> list[str]:
     while processes(mark) and time.monotonic() < deadline:
         time.sleep(0.1)
     _quiet("ps", "-a")  # sweeps
+    pruned = _quiet("prune", "-f")  # what was half made in the caches
+    if pruned.returncode:
+        wrong.append(f"prune -f: {pruned.stderr.strip()}")
     wrong += [f"process {pid} is left" for pid in processes(mark)]
     wrong += [f"left: {path}" for path in (state / "sandboxes").iterdir()]
     wrong += [f"left: {path}" for path in (state / "run").glob("*")]

@@ -79,10 +79,13 @@ async def test_two_programs_build_it_once_and_damage_is_repaired(
     third = manifests(shared_parts)
     assert third[key]["token"] != second[key]["token"]
 
+    left = folder.with_name(f"{key}.newleft")
+    left.mkdir()  # by a program that was killed while it made one
     (folder / "state").write_bytes(b"nonsense")
     await asyncio.to_thread(
         subprocess.run, [sys.executable, "-c", CREATE], check=True, capture_output=True
     )
+    assert not left.exists()
     assert manifests(shared_parts)[key]["token"] != third[key]["token"]
     assert not list((shared_parts / "templates").glob("*.new*"))
 

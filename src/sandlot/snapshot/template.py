@@ -141,6 +141,8 @@ class TemplateStore:
             found = self._usable(key, memory, cpus)
             if found is not None:
                 return found
+            for half_made in self._folder.glob(f"{key}.new*"):
+                shutil.rmtree(half_made, ignore_errors=True)  # of a program that was killed
             self._tell("preparing the machine (once)")
             await self._build(key, engine, kernel, agent, memory, cpus)
             self._forget_unused()
