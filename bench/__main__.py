@@ -12,12 +12,18 @@ import json
 import sys
 from pathlib import Path
 
-from bench import life, pull, sandboxes, throughput
+from bench import images, life, pull, sandboxes, throughput
 from bench.measure import Row, heading, line
 from sandlot.image import build_debian_image
 from sandlot.sandbox.host import Host
 
-BENCHES = {**sandboxes.BENCHES, **life.BENCHES, **throughput.BENCHES, **pull.BENCHES}
+BENCHES = {
+    **sandboxes.BENCHES,
+    **life.BENCHES,
+    **throughput.BENCHES,
+    **pull.BENCHES,
+    **images.BENCHES,
+}
 
 
 async def main() -> None:

@@ -27,7 +27,7 @@ TOTAL = 200_000_000  # bytes that the image's layers have when they are unpacked
 TIMES = 5
 
 
-def _filler(seed: int, size: int) -> bytes:
+def filler(seed: int, size: int) -> bytes:
     """A layer of files as programs have them: they shrink to about a third."""
     source = random.Random(seed)
     words = [source.randbytes(source.randint(2, 12)) for _ in range(4000)]
@@ -48,7 +48,7 @@ def _layers() -> list[bytes]:
         with store.blobs.open(blob) as file:
             made.append(b"".join(plain_pieces(file)))
     rest = max(TOTAL - sum(map(len, made)), 2_000_000)
-    return [*made, _filler(1, rest // 2), _filler(2, rest // 2), _filler(3, 1_000_000)]
+    return [*made, filler(1, rest // 2), filler(2, rest // 2), filler(3, 1_000_000)]
 
 
 @contextlib.contextmanager
@@ -104,7 +104,7 @@ async def pull() -> list[Row]:
             one = make_layout(root / "one", {host_architecture(): layers})
             registry.copy(one, "app:1")
             blobs = _compressed(registry)
-            layers[-1] = _filler(4, 1_000_000)
+            layers[-1] = filler(4, 1_000_000)
             registry.copy(make_layout(root / "two", {host_architecture(): layers}), "app:2")
             del layers
             fresh, again, shared, untar = [], [], [], []

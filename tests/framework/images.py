@@ -36,20 +36,22 @@ def layer(*entries: tuple[tarfile.TarInfo, bytes], form: int = tarfile.PAX_FORMA
 
 def put_image(store: ImageStore, *layers: bytes, **config: object) -> str:
     """Everything of an image into the store's blobs; returns its manifest's digest."""
+    return put_packed(store, [(each, gzip.compress(each, 1, mtime=0)) for each in layers], **config)
+
+
+def put_packed(store: ImageStore, layers: list[tuple[bytes, bytes]], **config: object) -> str:
+    """The same, of layers that are here plain and packed."""
     raw = {
         "os": "linux", "architecture": host_architecture(), "config": config,
-        "rootfs": {"type": "layers", "diff_ids": [digest_of(each) for each in layers]},
+        "rootfs": {"type": "layers", "diff_ids": [digest_of(plain) for plain, _ in layers]},
     }  # fmt: skip
     blob = json.dumps(raw).encode()
     store.blobs.put(blob)
     descriptors = []
-    for each in layers:
-        packed = gzip.compress(each, 1, mtime=0)
-        descriptors.append(
-            Descriptor(
-                media_type=OCI_LAYER + "+gzip", digest=store.blobs.put(packed), size=len(packed)
-            )
-        )
+    for plain, packed in layers:
+        kind = OCI_LAYER if packed == plain else OCI_LAYER + "+gzip"
+        digest = store.blobs.put(packed)
+        descriptors.append(Descriptor(media_type=kind, digest=digest, size=len(packed)))
     return store.blobs.put(make_manifest(blob, tuple(descriptors)))
 
 

@@ -177,6 +177,8 @@ def described(path: bytes, status: os.stat_result) -> tuple[object, ...]:
     mode = status.st_mode
     what: object = None
     if stat.S_ISREG(mode):
+        if not os.access(path, os.R_OK):
+            Path(os.fsdecode(path)).chmod(0o400)
         with open(path, "rb") as file:
             what = hashlib.sha256(file.read()).hexdigest()
     elif stat.S_ISLNK(mode):
