@@ -96,6 +96,24 @@ async def test_a_big_file_with_constant_memory(sb: Sandbox) -> None:
     assert int(agent.split()[1]) < 150 << 10
 
 
+@pytest.mark.parametrize("cached", [True, False])
+async def test_large_contents_at_any_place(sb: Sandbox, cached: bool) -> None:
+    """They go past the page cache, or through it when they are in there."""
+    data = os.urandom(9 << 20) + b"the odd end"
+    await sb.files.write("/w", data)
+    assert (await sb.exec("sha256sum /w")).text.split()[0] == hashlib.sha256(data).hexdigest()
+    await sb.exec("cp /w /copy; sync /copy", check=True)
+    if not cached:
+        await sb.exec("echo 3 > /proc/sys/vm/drop_caches", check=True)
+    for offset, length in ((0, None), (4096, None), (5, None), (0, 8 << 20), (1 << 20, 5_000_001)):
+        got = await sb.files.read("/copy", offset=offset, length=length)
+        assert got == data[offset : len(data) if length is None else offset + length]
+    await sb.files.append("/w", data)
+    assert await sb.files.read("/w") == data + data
+    await sb.files.write("/dev/shm/w", data)  # a file system that has no direct way
+    assert await sb.files.read("/dev/shm/w") == data
+
+
 async def test_a_write_is_whole_or_not_at_all(sb: Sandbox) -> None:
     await sb.files.write("/tmp/a", "old", mode=0o640)
     await sb.files.chown("/tmp/a", "nobody:nogroup")

@@ -48,11 +48,15 @@ func (j *job) read(m *wire.FileRead) error {
 		}
 	}
 	j.stream.Send(info(j.path, &st, ""), false)
-	left := int64(1<<63 - 1)
-	if m.Length > 0 && m.Length < 1<<63 {
+	left := int64(1 << 62)
+	if m.Length > 0 && m.Length < 1<<62 {
 		left = int64(m.Length)
 	}
-	if err := j.sendFile(fd, left); err != nil {
+	send := j.sendFile
+	if min(left, st.Size-int64(m.Offset)) >= directFrom {
+		send = func(fd int, left int64) error { return j.sendLarge(fd, int64(m.Offset), left) }
+	}
+	if err := send(fd, left); err != nil {
 		j.stream.Reset() // its reason has no place among the bytes
 		return nil
 	}

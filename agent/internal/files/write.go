@@ -3,7 +3,6 @@ package files
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"io"
 	"syscall"
 
 	"sandlot/agent/internal/wire"
@@ -39,19 +38,8 @@ func (j *job) write(m *wire.FileWrite) error {
 	}
 	defer t.close()
 	j.in.open()
-	for {
-		front, err := j.in.next(piece)
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		n := min(len(front), piece)
-		if err := writeAll(t.fd, front[:n]); err != nil {
-			return err
-		}
-		j.in.drop(n)
+	if err := j.receive(t); err != nil {
+		return err
 	}
 	if m.Flags&wire.WriteTime != 0 {
 		if err := setTimeOf(t.fd, int64(m.MtimeNs)); err != nil {

@@ -5,6 +5,7 @@ import (
 	"syscall"
 	"unsafe"
 
+	"sandlot/agent/internal/bulk"
 	"sandlot/agent/internal/wire"
 )
 
@@ -214,7 +215,7 @@ func (s *Stream) Offer(p []byte) (int, error) {
 	s.credit -= n
 	if n > inline {
 		if offset, ok := c.ring.Allocate(n); ok {
-			copy(c.write[offset:], p[:n])
+			bulk.Copy(c.write[offset:], p[:n])
 			s.shared(offset, n)
 			return n, nil
 		}

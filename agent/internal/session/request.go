@@ -14,7 +14,7 @@ type request struct {
 	stream  *mux.Stream
 	buffer  []byte
 	control process.Control // of an EXEC or a WATCH stream
-	rest    mux.Handler // takes what follows the first message
+	rest    mux.Handler     // takes what follows the first message
 	done    bool
 }
 

@@ -1,5 +1,7 @@
 package wire
 
+import "sandlot/agent/internal/bulk"
+
 // Buffer is a first-in first-out buffer of bytes that grows up to its limit. It is not safe for
 // use by several goroutines at once.
 type Buffer struct {
@@ -25,8 +27,8 @@ func (b *Buffer) Put(p []byte) int {
 		return 0
 	}
 	at := (b.start + b.size) & (len(b.data) - 1)
-	n := copy(b.data[at:], p)
-	copy(b.data, p[n:])
+	n := bulk.Copy(b.data[at:], p)
+	bulk.Copy(b.data, p[n:])
 	b.size += len(p)
 	return len(p)
 }

@@ -26,7 +26,7 @@ class SendRing:
             return None
         offset = 0 if skipped else self._next
         self._half[offset : offset + size] = data
-        self._next = offset + size
+        self._next = (offset + size) % self._size
         self._free -= size + skipped
         self._outstanding.append((size, size + skipped))
         return offset

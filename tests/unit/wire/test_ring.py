@@ -32,6 +32,17 @@ def test_random_traffic_arrives_whole() -> None:
             ring.freed(total)
 
 
+def test_pieces_that_end_where_the_half_ends() -> None:
+    memory = memoryview(bytearray(40))
+    ring = SendRing(memory)
+    assert [ring.put(memoryview(bytes([n]) * 10)) for n in range(4)] == [0, 10, 20, 30]
+    assert ring.put(memoryview(bytes(10))) is None
+    ring.freed(10)
+    assert ring.put(memoryview(b"x" * 10)) == 0
+    assert ring.put(memoryview(b"y")) is None
+    assert bytes(memory[:11]) == b"x" * 10 + b"\x01"
+
+
 def test_what_is_too_large_never_fits() -> None:
     assert SendRing(memoryview(bytearray(10))).put(memoryview(bytes(11))) is None
 
