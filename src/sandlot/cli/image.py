@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
@@ -255,7 +256,8 @@ def _source(path: str) -> Path | BinaryIO:
         return Path(path)
     if sys.stdin.isatty():
         raise click.UsageError("name a file, or give the archive on standard input")
-    return sys.stdin.buffer
+    # Without Python's buffer: a thread that waits in it would hold its lock when Ctrl-C ends us.
+    return cast("BinaryIO", os.fdopen(os.dup(0), "rb", buffering=0))
 
 
 def _described(store: ImageStore, image: Image) -> dict[str, Any]:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from sandlot.image.contents import Reader
     from sandlot.image.records import Image
     from sandlot.image.store import ImageStore
+    from sandlot.image.tar import Member
 
     Progress = Callable[[str, float | None], object]
 
@@ -197,7 +198,7 @@ def _read_stream(
     """Take everything in; only what an image needs stays."""
     archive = _Archive(blobs)
     with Plain(_counted(stream, progress, size)) as plain:
-        for number, member in enumerate(read_tar(plain)):
+        for number, member in enumerate(_members(plain)):
             if number >= MAX_FILES:
                 raise ImageError(f"the archive has more than {MAX_FILES} files (MAX_FILES)")
             parent, base = split(member.path)
@@ -215,6 +216,19 @@ def _read_stream(
                     member.content, promised or None, member.node.size
                 )
     return archive
+
+
+def _members(plain: Reader) -> Iterator[Member]:
+    """As `read_tar`; what is no tar stream at all is told in the words of whoever named it."""
+    members = read_tar(plain)
+    try:
+        first = next(members, None)
+    except ImageError as error:
+        hint = error.hint or "archives are made by `docker save`, `skopeo` or `sandlot image save`"
+        raise ImageError(f"this is no archive of images: {error.message}", hint=hint) from None
+    if first is not None:
+        yield first
+        yield from members
 
 
 def _images(

@@ -7,12 +7,14 @@ Decompressors and digests work without Python's global lock, so they have a thre
 from __future__ import annotations
 
 import bz2
+import contextlib
 import hashlib
 import importlib
 import lzma
 import queue
 import sys
 import threading
+import time
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 CHUNK = 1 << 18  # compressed bytes that are read at once
 PIECE = 1 << 20  # plain bytes that are handed on at once
 AHEAD = 8  # pieces that may wait for their reader
+GRACE = 2.0  # seconds that a reader may need to see that it was given up
 MAX_RATIO = 250  # plain bytes per compressed one; what is honest reaches a tenth of it
 FREE_RATIO = 1 << 32  # plain bytes for which the ratio is not looked at
 
@@ -162,13 +165,13 @@ class Plain:
         return self._hash.hexdigest()
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread. One that waits for a stream which says nothing is left alone: it ends
+        with the stream, or with the program."""
         self._given_up = True
-        while self._thread.is_alive():
-            try:
+        deadline = time.monotonic() + GRACE
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            with contextlib.suppress(queue.Empty):
                 self._queue.get(timeout=0.05)
-            except queue.Empty:
-                pass
             self._thread.join(0)
 
     def _next(self) -> bool:

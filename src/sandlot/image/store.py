@@ -90,8 +90,9 @@ class ImageStore:
             image = self._find(name)
             if image is not None:
                 return image
-            names = [other.name for other in self._all()]
-        near = difflib.get_close_matches(Reference.parse(name).familiar, names, 1)
+            names = {_plain(other.name): other.name for other in self._all()}
+        close = difflib.get_close_matches(_plain(Reference.parse(name).familiar), names, 1)
+        near = [names[each] for each in close]
         see = "see `sandlot image ls`"
         hint = f"did you mean `{near[0]}`? {see}" if near else see
         raise ImageNotFound(f"there is no image `{name}`", hint=hint)
@@ -428,3 +429,8 @@ class ImageStore:
             yield alone
         finally:
             os.close(fd)
+
+
+def _plain(name: str) -> str:
+    """A name without what all have, to be compared with others."""
+    return name.removesuffix(":latest")

@@ -327,7 +327,12 @@ class _Source:
         if not block[0] and not block.strip(b"\0"):
             self._seen = True
             return None
-        expected = _number(block[148:156])
+        try:
+            expected = _number(block[148:156])
+        except ImageError:
+            if self._seen:
+                raise
+            raise ImageError("this is no tar stream") from None
         total = sum(block) - sum(block[148:156]) + 256
         if total != expected:
             # Some old tools summed signed bytes.

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import os
 import random
 from collections.abc import Callable
 
@@ -71,6 +72,18 @@ def test_a_reader_may_leave_early() -> None:
     plain.read(5)
     plain.close()
     assert not plain._thread.is_alive()
+
+
+def test_a_stream_that_says_nothing_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compression, "GRACE", 0.1)
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb", buffering=0) as stream:
+        plain = Plain(stream)
+        plain.close()
+        assert plain._thread.is_alive()
+        os.close(writer)
+        plain._thread.join(60)
+        assert not plain._thread.is_alive()
 
 
 def test_an_error_arrives_where_it_is_read() -> None:
