@@ -126,7 +126,7 @@ def docker_page() -> str:
     rows = ["| command | | note |", "|---|---|---|"]
     rows += [f"| `{name}` | {d.verdict} | {d.note} |" for name, d in COMMANDS.items()]
     for name, there in IMAGES.items():
-        note = f"is `sandlot {there}`, where that exists" if there else "not there yet"
+        note = f"is `sandlot {there}`" if there else "not there yet"
         rows.append(f"| `{name}` | {'different' if there else REFUSED} | {note} |")
     parts += ["## Commands", "\n".join(rows)]
     for name, docker in COMMANDS.items():

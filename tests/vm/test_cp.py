@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 SANDLOT = [sys.executable, "-m", "sandlot.cli.main"]
-BOX = "cp-box"
+BOX = f"cp-box-{os.getpid()}"
 
 
 def sandlot(*words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
