@@ -23,9 +23,11 @@ demo: setup ## an agent's program in its own microVM
 	@$(BIN)/python examples/demo.py
 
 test: setup ## all tests, real machines included
+	@PYTHON=$(PYTHON) scripts/system-packages --tests
 	@scripts/test
 
 test-fast: setup ## the tests that need no machine
+	@PYTHON=$(PYTHON) scripts/system-packages --tests
 	@$(BIN)/pytest -q -m 'not vm and not network' -n auto tests/unit
 
 check: setup ## ruff, mypy --strict, go vet, layers, docs
