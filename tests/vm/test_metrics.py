@@ -54,24 +54,22 @@ async def test_processors_work_in_parallel(image: str) -> None:
         return
     async with Sandbox.create(image=image, memory="512M", cpus=2) as sandbox:
         assert (await sandbox.exec(["nproc"])).text == "2\n"
-        spin = "import time\nend = time.process_time() + 2\nwhile time.process_time() < end: pass"
+        spin = "for _ in range(4_000_000): pass"
         monitor = sandbox.info().state.monitor
 
-        def spent() -> list[float]:
-            times = []
+        def spent() -> dict[str, float]:
+            """The processor time of each thread of the machine, on the host."""
+            times = {}
             for task in Path(f"/proc/{monitor}/task").iterdir():
-                fields = (task / "stat").read_text()
-                values = fields.rpartition(")")[2].split()
-                times.append(int(values[11]) / os.sysconf("SC_CLK_TCK"))
-            return sorted(times)[-2:]
+                values = (task / "stat").read_text().rpartition(")")[2].split()
+                times[task.name] = int(values[11]) / os.sysconf("SC_CLK_TCK")
+            return times
 
         before = spent()
-        began = time.monotonic()
         await asyncio.gather(*(sandbox.exec(["python3", "-c", spin], check=True) for _ in range(2)))
-        took = time.monotonic() - began
-        gained = [b - a for a, b in zip(before, spent(), strict=True)]
-        # The two busiest threads of the machine did about half of the four seconds each.
-        assert min(gained) > 1, (gained, took)
+        gained = sorted(now - before.get(task, 0.0) for task, now in spent().items())
+        # The work is the same for both processors, however busy the host is.
+        assert gained[-1] > 0.2 and gained[-2] > gained[-1] / 2, gained
 
 
 async def test_what_is_removed_is_given_back_and_the_disk_stays_whole(image: str) -> None:
