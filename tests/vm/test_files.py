@@ -395,3 +395,24 @@ async def test_visitors_can_use_files_too(image: str) -> None:
         async with await other.files.watch("/tmp") as watch:
             await sb.files.remove("/tmp/a")
             assert await next_event(watch) == ("delete", "/tmp/a", "")
+
+
+def test_the_synchronous_api(image: str, tmp_path: Path) -> None:
+    from sandlot.sync import Sandbox as Synchronous
+
+    with Synchronous.create(image=image, memory="512M") as box:
+        box.files.write("/w/a", iter([b"one", b"two"]), parents=True)
+        assert box.files.read_text("/w/a") == "onetwo"
+        with box.files.open("/w/a", offset=3) as file:
+            assert b"".join(file) == b"two"
+        with box.files.watch("/w") as watch:
+            box.files.rename("/w/a", "/w/b")
+            event = watch.next()
+            assert event is not None and (event.type, event.target) == ("move", "/w/b")
+        assert [info.name for info in box.files.walk("/w")] == ["b"]
+        box.files.download("/w", tmp_path / "w")
+        box.files.upload(tmp_path / "w", "/again")
+        assert box.files.stat("/again/b").size == 6
+        assert len(b"".join(box.files.get_archive("/w"))) % 512 == 0
+        with pytest.raises(FileNotFoundError):
+            box.files.read("/w/a")
