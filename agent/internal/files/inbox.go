@@ -29,7 +29,9 @@ type inbox struct {
 }
 
 func newInbox(s *mux.Stream) *inbox {
-	return &inbox{stream: s, buffer: wire.NewBuffer(inboxLimit), changed: make(chan struct{}, 1)}
+	b := &inbox{stream: s, buffer: wire.NewBuffer(inboxLimit), changed: make(chan struct{}, 1)}
+	b.buffer.Hold = true
+	return b
 }
 
 // Data takes the host's bytes. The credit has seen to it that there is room.

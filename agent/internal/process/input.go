@@ -15,6 +15,9 @@ import (
 // inputCredit bounds what one process that does not read can make the agent hold.
 const inputCredit = 1 << 20
 
+// holdIdle is how long an input that stands still keeps its buffer.
+const holdIdle = 200 * time.Millisecond
+
 // input is the host's bytes on their way to a process. They are copied out of the channel at
 // once, so that a process that does not read holds up nobody else.
 type input struct {
@@ -30,7 +33,9 @@ type input struct {
 }
 
 func newInput(file *os.File, terminal bool) *input {
-	return &input{file: file, terminal: terminal, buffer: wire.NewBuffer(inputCredit), changed: make(chan struct{}, 1)}
+	i := &input{file: file, terminal: terminal, buffer: wire.NewBuffer(inputCredit), changed: make(chan struct{}, 1)}
+	i.buffer.Hold = true
+	return i
 }
 
 // attach makes s the stream whose bytes go to the process. It is called by the reading goroutine.
@@ -144,17 +149,39 @@ func (i *input) run() {
 				return
 			}
 		default:
-			<-i.changed
+			i.idle()
 		}
 	}
 	i.mu.Lock()
 	i.closed = true
 	s := i.stream
+	i.buffer.Hold = false
 	i.buffer.Drop(i.buffer.Len())
 	i.mu.Unlock()
 	i.file.Close()
 	if s != nil {
 		s.Reset()
+	}
+}
+
+// idle waits until there is something to do. An input that flows will need its buffer again at
+// once; one that stands still gives the memory back.
+func (i *input) idle() {
+	i.mu.Lock()
+	small := i.buffer.Small()
+	i.mu.Unlock()
+	if small {
+		<-i.changed
+		return
+	}
+	timer := time.NewTimer(holdIdle)
+	defer timer.Stop()
+	select {
+	case <-i.changed:
+	case <-timer.C:
+		i.mu.Lock()
+		i.buffer.Release()
+		i.mu.Unlock()
 	}
 }
 

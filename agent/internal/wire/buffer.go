@@ -9,6 +9,8 @@ type Buffer struct {
 	start int
 	size  int
 	limit int
+	// Hold keeps the memory of an empty buffer until Release: what flows fills it again at once.
+	Hold bool
 }
 
 const firstBuffer = 4096
@@ -52,13 +54,23 @@ func (b *Buffer) Drop(n int) {
 	b.size -= n
 	if b.size == 0 {
 		b.start = 0
-		if len(b.data) > 16*firstBuffer {
-			b.data = nil
+		if !b.Hold {
+			b.Release()
 		}
 		return
 	}
 	b.start = (b.start + n) & (len(b.data) - 1)
 }
+
+// Release gives the memory of an empty buffer back, if it is much.
+func (b *Buffer) Release() {
+	if b.size == 0 && !b.Small() {
+		b.data = nil
+	}
+}
+
+// Small says whether the buffer has too little memory to give back.
+func (b *Buffer) Small() bool { return len(b.data) <= 16*firstBuffer }
 
 func (b *Buffer) grow(need int) {
 	if need <= len(b.data) {
