@@ -165,6 +165,7 @@ class Extractor:
         if member.kind == archive.FOLDER:
             os.makedirs(self._target, exist_ok=True)
             self._root = os.open(self._target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            _open_up(self._root)
             self._late.append((member, member.mode & 0o777))
             return
         above, name = os.path.split(self._target.rstrip(b"/"))
@@ -248,6 +249,12 @@ class Extractor:
                 raise NotADirectoryError(
                     errno.ENOTDIR, os.strerror(errno.ENOTDIR), self._place(member)
                 ) from None
+            if not found.st_mode & stat.S_IWUSR:
+                fd = os.open(name, _FOLDER, dir_fd=folder)
+                try:
+                    _open_up(fd)
+                finally:
+                    os.close(fd)
         self._late.append((member, member.mode & 0o777))
 
     def _symlink(self, folder: int, name: bytes, member: Member) -> None:
@@ -337,3 +344,10 @@ class Extractor:
         while len(self._open) > depth:
             os.close(self._open.pop())
             self._path.pop()
+
+
+def _open_up(folder: int) -> None:
+    """Let ourselves write into a folder of ours; it gets the archive's mode at the end."""
+    found = os.fstat(folder)
+    if not found.st_mode & stat.S_IWUSR and found.st_uid == os.geteuid():
+        os.fchmod(folder, stat.S_IMODE(found.st_mode) | stat.S_IRWXU)

@@ -186,10 +186,11 @@ class BlobStore:
     def _adopt(self, path: Path, file: BinaryIO | io.FileIO, digest: str) -> None:
         """A finished file becomes the blob."""
         file.flush()
-        os.fchmod(file.fileno(), 0o444)
         os.fsync(file.fileno())
         self._blobs.mkdir(parents=True, exist_ok=True)
         path.rename(self.path(digest))
+        # Not before: who waits for the unfinished file must be able to open it, root or not.
+        os.fchmod(file.fileno(), 0o444)
         sync_folder(self._blobs)
         self._brought.add(digest)
 

@@ -38,6 +38,16 @@ def extract(target: Path, data: bytes, limits: Limits = ANY) -> Extractor:
     return extractor
 
 
+def test_over_a_folder_that_nobody_may_write_to(tmp_path: Path) -> None:
+    """Whoever is not root could not replace what is in it."""
+    shut = header(Member(archive.FOLDER, (), mode=0o555), b"shut/")
+    for body in (b"one", b"two"):
+        extract(tmp_path / "t", TOP + shut + file(b"shut/f", body) + bytes(1024))
+        assert (tmp_path / "t" / "shut" / "f").read_bytes() == body
+        assert (tmp_path / "t" / "shut").stat().st_mode & 0o777 == 0o555
+    (tmp_path / "t" / "shut").chmod(0o755)  # so that the test's folder can be removed
+
+
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
     """A folder that nothing may be written to."""
