@@ -247,6 +247,9 @@ def judge(ledgers: list[Ledger], mark: str, state: Path, say: Any) -> list[str]:
     while processes(mark) and time.monotonic() < deadline:
         time.sleep(0.1)
     _quiet("ps", "-a")  # sweeps
+    while any((state / "run").glob("*")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+        _quiet("ps", "-a")  # what was young the last time
     pruned = _quiet("prune", "-f")  # what was half made in the caches
     if pruned.returncode:
         wrong.append(f"prune -f: {pruned.stderr.strip()}")

@@ -93,7 +93,6 @@ COVERED_ELSEWHERE = {
     "sync/processes.py": "tests/unit/sync/test_facade.py",
     "sandbox/owner.py": "tests/vm/test_owner.py",
     "sandbox/life.py": "tests/vm/test_life.py",
-    "sandbox/listing.py": "tests/vm/test_life.py",
     "sandbox/looking.py": "tests/vm/test_life.py",
     "sandbox/programs.py": "tests/vm/test_exec.py",
     "cli/terminal.py": "tests/unit/cli/test_main.py",

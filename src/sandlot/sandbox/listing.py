@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -60,5 +61,20 @@ def sweep_doors(sockets: Path, known: Collection[str]) -> None:
     """Remove the doors of sandboxes that exist no more; their owners were killed."""
     for path in sockets.glob("*.sock"):
         with contextlib.suppress(OSError):
-            if path.stem not in known and time.time() - path.stat().st_mtime > 60:
+            age = time.time() - path.stat().st_mtime
+            # A door that is being made listens within moments, before its sandbox has a name.
+            if path.stem not in known and (age > 60 or (age > 1 and _deserted(path))):
                 path.unlink()
+
+
+def _deserted(path: Path) -> bool:
+    """Whether nobody listens at a socket."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.setblocking(False)
+        try:
+            sock.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            pass  # somebody is busy, or the name is too long to be asked
+    return False
