@@ -114,7 +114,7 @@ def test_logs_and_metrics_without_await(image: str) -> None:
         assert list(sandbox.logs()) == []
         sandbox.exec("echo '<0>loud words' > /dev/kmsg")
         deadline = time.monotonic() + 30
-        while not any(b"loud words" in e.data for e in sandbox.logs(console=True)):
+        while b"loud words" not in b"".join(e.data for e in sandbox.logs(console=True)):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert [e.kind for e in sandbox.events() if e.id == sandbox.id] == ["created", "started"]

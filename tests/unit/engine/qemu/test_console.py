@@ -23,3 +23,18 @@ async def test_the_newest_is_kept() -> None:
     console.close()
     console.close()
     theirs.close()
+
+
+async def test_single_characters_are_gathered_into_few_pieces() -> None:
+    ours, theirs = socket_pair()
+    told: list[bytes] = []
+    console = Console(ours, told.append)
+    theirs.setblocking(False)
+    for character in b"a line, letter by letter\n" * 20:
+        await asyncio.get_running_loop().sock_sendall(theirs, bytes([character]))
+    while b"".join(told).count(b"\n") < 20:
+        await asyncio.sleep(0.001)
+    assert len(told) < 100
+    theirs.close()
+    console.drain()
+    console.close()
