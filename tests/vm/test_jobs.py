@@ -10,7 +10,7 @@ import pytest
 from sandlot import CommandNotFound, Sandbox, WrongState, sync
 from sandlot.guest.jobs import JobOutput
 from sandlot.sandbox.job import Job
-from tests.vm.test_cli import sandlot, until
+from tests.vm.test_cli import Terminal, sandlot, until
 
 TICKS = "for i in 1 2 3 4 5; do echo out$i; echo err$i >&2; done; read x < /tmp/go; exit 7"
 
@@ -202,5 +202,31 @@ def test_jobs_from_the_command_line() -> None:
         r = sandlot("attach", name, "nope")
         assert r.returncode == 125 and b"sandlot jobs" in r.stderr
         assert sandlot("jobs", "-q", name).stdout.decode().split() == [job, fed]
+    finally:
+        sandlot("rm", "-f", name)
+
+
+@pytest.mark.parametrize("flags", [("-i",), ("-i", "-t")])
+def test_two_keys_leave_a_job(flags: tuple[str, ...]) -> None:
+    name = f"jobs-{os.getpid()}"
+    try:
+        assert sandlot("create", "--name", name, "test").returncode == 0
+        assert sandlot("start", name).returncode == 0
+        cat = ["sh", "-c", "while read line; do echo got-$line; done"]
+        job = sandlot("exec", "-d", *flags, name, *cat).stdout.decode().strip()
+        watcher = Terminal("attach", "-i", name, job)
+        watcher.expect(b"Ctrl-P Ctrl-Q leaves")
+        watcher.type(b"one\n" if "-t" not in flags else b"one\r")
+        watcher.expect(b"got-one")
+        watcher.type(b"\x10")
+        watcher.expect(b"^P") if "-t" not in flags else None
+        watcher.type(b"\x11")
+        assert watcher.wait() == 0
+        again = Terminal("attach", "-i", "--new", name, job)  # it runs on, and is free again
+        again.expect(b"leaves")
+        again.type(b"two\n" if "-t" not in flags else b"two\r")
+        again.expect(b"got-two")
+        again.type(b"\x10\x11")
+        assert again.wait() == 0
     finally:
         sandlot("rm", "-f", name)

@@ -18,8 +18,6 @@ from sandlot.cli.output import ago, as_json, table
 if TYPE_CHECKING:
     from sandlot.sandbox.job import Attachment, Job
 
-DETACH = b"\x10\x11"  # Ctrl-P Ctrl-Q, as Docker
-
 
 @click.command(epilog="Examples: sandlot jobs box; sandlot jobs --json box")
 @click.option("-q", "--quiet", is_flag=True, help="Only ids.")
@@ -83,8 +81,8 @@ def attach(
 ) -> None:  # fmt: skip
     """Watch JOB of the running SANDBOX until it ends; without JOB, its main command.
 
-    The status is the job's. Ctrl-C ends the watching, not the job; with -i it goes to the job, and
-    Ctrl-P Ctrl-Q ends the watching.
+    The status is the job's. Ctrl-C ends the watching, not the job. With -i Ctrl-C goes to the job,
+    and Ctrl-P Ctrl-Q ends the watching; a job without a terminal gets what is typed line by line.
     """
     from sandlot.cli.terminal import leave_at_once
 
@@ -120,19 +118,24 @@ def _show(stream: str, data: bytes, dropped: int) -> None:
 
 async def _carry(job: Job, attachment: Attachment, own: bool) -> int:
     """Output here, keys there, until the job ends or the user leaves; the exit status."""
+    from sandlot.cli.keys import NAMES, lines_that_can_be_left
     from sandlot.cli.terminal import raw_terminal, terminal_size
 
     loop = asyncio.get_running_loop()
     left = asyncio.Event()
     with contextlib.ExitStack() as stack:
         if own:
-            if job.tty:
+            if os.isatty(0):
+                click.echo(f"sandlot: {NAMES} leaves it running", err=True)
+            if not job.tty:
+                stack.enter_context(lines_that_can_be_left())
+            else:
                 stack.enter_context(raw_terminal())
                 await attachment.resize(*terminal_size())
                 loop.add_signal_handler(
                     signal.SIGWINCH, lambda: loop.create_task(attachment.resize(*terminal_size()))
                 )
-            _keys(attachment, loop, left, job.tty)
+            _keys(attachment, loop, left)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, _forward(attachment, number, loop, left, own))
         reading = loop.create_task(_read(attachment))
@@ -166,20 +169,26 @@ def _forward(
     return handler
 
 
-def _keys(
-    attachment: Attachment, loop: asyncio.AbstractEventLoop, left: asyncio.Event, tty: bool
-) -> None:
-    """A thread reads what is typed, as in terminal.py; two keys in one read end the watching."""
+def _keys(attachment: Attachment, loop: asyncio.AbstractEventLoop, left: asyncio.Event) -> None:
+    """A thread reads what is typed, as in terminal.py; on a terminal two keys end the watching."""
+    from sandlot.cli.keys import DetachKeys
+    from sandlot.errors import SandboxError
+
+    keys = DetachKeys() if os.isatty(0) else None
+
+    def send(data: bytes) -> None:
+        if data:
+            asyncio.run_coroutine_threadsafe(attachment.stdin.write(data), loop).result()
 
     def read() -> None:
-        with contextlib.suppress(OSError, RuntimeError):
+        with contextlib.suppress(OSError, RuntimeError, SandboxError):
             while data := os.read(0, 1 << 16):
-                before, keys, _ = data.partition(DETACH) if tty else (data, b"", b"")
-                if before:
-                    asyncio.run_coroutine_threadsafe(attachment.stdin.write(before), loop).result()
-                if keys:
+                data, leaves = keys.feed(data) if keys else (data, False)
+                send(data)
+                if leaves:
                     loop.call_soon_threadsafe(left.set)
                     return
+            send(keys.rest() if keys else b"")
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(attachment.stdin.close)
 
