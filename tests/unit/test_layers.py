@@ -44,7 +44,7 @@ PURE = [
         SOURCE / "build" / f"{name}.py"
         for name in ("dockerfile", "graph", "progress", "selection", "state", "variables")
     ),
-    *(SOURCE / "sandbox" / f"{name}.py" for name in ("sizes", "naming")),
+    *(SOURCE / "sandbox" / f"{name}.py" for name in ("ending", "sizes", "naming")),
     SOURCE / "engine" / "config.py",
     SOURCE / "engine" / "concatenation.py",
     SOURCE / "engine" / "qemu" / "argv.py",

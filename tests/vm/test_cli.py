@@ -127,8 +127,12 @@ def test_the_life_of_a_sandbox() -> None:
         assert sandlot("shell", name, stdin=b"echo $((6*7))\n").stdout == b"42\n"
         busy = sandlot("rm", name)
         assert busy.returncode == 125 and b"rm -f" in busy.stderr
-        twice = sandlot("start", name)
-        assert twice.returncode == 125 and b"running already" in twice.stderr
+        twice = sandlot("start", name)  # as Docker
+        assert (twice.returncode, twice.stdout, twice.stderr) == (0, f"{name}\n".encode(), b"")
+        attached = sandlot("attach", name)
+        assert attached.returncode == 125 and b"exec -d" in attached.stderr
+        said = sandlot("logs", name)
+        assert (said.returncode, said.stdout) == (0, b"") and b"no main command" in said.stderr
         assert sandlot("exec", name, "sh", "-c", "echo kept > /root/f").returncode == 0
         assert sandlot("stop", name).returncode == 0
         assert name.encode() not in sandlot("ps").stdout
@@ -137,7 +141,30 @@ def test_the_life_of_a_sandbox() -> None:
     finally:
         assert sandlot("rm", "-f", name).returncode == 0
     assert sandlot("exec", name, "true").returncode == 125
-    assert sandlot("rm", "-f", name).returncode == 0
+    gone = sandlot("rm", "-f", name)
+    assert (gone.returncode, gone.stdout) == (0, b"") and b"no sandbox is named" in gone.stderr
+
+
+def test_a_main_command_that_ends_at_once_is_told() -> None:
+    name = f"ends-{os.getpid()}"
+    try:
+        assert sandlot("run", "-d", "--name", name, "test", "sh").returncode == 0
+        assert sandlot("wait", name).stdout == b"0\n"
+        for words in (["exec", name, "true"], ["shell", name], ["attach", name]):
+            r = sandlot(*words)
+            assert r.returncode == 125
+            assert b"its main command `sh` ended with status 0 at 20" in r.stderr
+            assert b"run -d -i" in r.stderr and b"sleep infinity" in r.stderr
+        for words in (["kill", name], ["pause", name], ["unpause", name]):
+            r = sandlot(*words)
+            assert r.returncode == 125 and b"ended with status 0" in r.stderr
+            assert b"sandlot start" not in r.stderr
+        assert sandlot("rm", name).returncode == 0
+        # The remedy that was named.
+        assert sandlot("run", "-d", "-i", "--name", name, "test", "sh").returncode == 0
+        assert sandlot("exec", name, "echo", "stays").stdout == b"stays\n"
+    finally:
+        sandlot("rm", "-f", name)
 
 
 def test_more_of_a_life() -> None:
@@ -160,13 +187,19 @@ def test_more_of_a_life() -> None:
         assert sandlot("pause", name).stdout == f"{name}\n".encode()
         refused = sandlot("exec", name, "true")
         assert refused.returncode == 125 and b"unpause" in refused.stderr
+        for words in (["pause", name], ["start", name]):
+            refused = sandlot(*words)
+            assert refused.returncode == 125 and b"paused" in refused.stderr
         assert sandlot("unpause", name).returncode == 0
+        again = sandlot("unpause", name)
+        assert again.returncode == 125 and b"is not paused" in again.stderr
         assert sandlot("kill", "-s", "HUP", name).returncode == 0
         until(lambda: b"hup" in sandlot("logs", name).stdout, "the signal did not arrive")
         assert sandlot("restart", "-t", "0", name).returncode == 0
         waiting = subprocess.Popen([*SANDLOT, "wait", name], stdout=subprocess.PIPE)
         assert sandlot("kill", name).returncode == 0
         assert waiting.communicate(timeout=60)[0] == b"137\n"
+        until(lambda: b"stopped (137), killed" in sandlot("ps", "-a").stdout, "no reason is told")
         assert sandlot("rename", name, f"{name}-2").returncode == 0
         said = sandlot(
             "events", "--no-follow", "--json", "--filter", f"id={number.decode()}"

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import click
 
+if TYPE_CHECKING:
+    from sandlot.errors import SandboxError
 
-def _each(names: tuple[str, ...], work: Callable[[str], Awaitable[None]]) -> None:
-    """Do something to each name, all at once; every failure is told, the first one counts."""
+
+def _each(names: tuple[str, ...], work: Callable[[str], Awaitable[object]]) -> None:
+    """Do something to each name, all at once, and print it; every failure is told.
+
+    Work that answers False was not needed, and its name is not printed.
+    """
     from sandlot.cli.main import complain
     from sandlot.errors import SandboxError
 
-    async def every() -> list[BaseException | None]:
+    async def every() -> list[object]:
         return await asyncio.gather(*(work(name) for name in names), return_exceptions=True)
 
     failures = 0
@@ -21,23 +28,41 @@ def _each(names: tuple[str, ...], work: Callable[[str], Awaitable[None]]) -> Non
         if isinstance(result, SandboxError):
             complain(result.message, result.hint)
             failures += 1
-        elif result is not None:
+        elif isinstance(result, BaseException):
             raise result
-        else:
+        elif result is not False:
             click.echo(name)
     if failures:
         click.get_current_context().exit(125)
 
 
+def _wrong(name: str, what: str, hint: str) -> SandboxError:
+    from sandlot.errors import WrongState
+
+    return WrongState(f"sandbox {name!r} is {what}", hint=hint)
+
+
 @click.command(epilog="Example: sandlot start box")
 @click.argument("names", nargs=-1, required=True)
 def start(names: tuple[str, ...]) -> None:
-    """Start stopped sandboxes; each lives on by itself until it is stopped."""
+    """Start stopped sandboxes; each lives on by itself until it is stopped.
+
+    One that runs already is left as it is.
+    """
     from sandlot.sandbox.keeper import start_keeper
     from sandlot.sandbox.sandbox import Sandbox
 
     async def one(name: str) -> None:
-        await start_keeper((await Sandbox.get(name)).name)
+        sandbox = await Sandbox.get(name)
+        pause = 0.01
+        while sandbox.status == "starting":
+            # Another program starts it, and only a file tells how that goes.
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, 0.1)
+        if sandbox.status == "paused":
+            raise _wrong(name, "paused", f"let it go on with `sandlot unpause {name}`")
+        if sandbox.status not in ("running", "restarting"):
+            await start_keeper(sandbox.name)
 
     _each(names, one)
 
@@ -106,7 +131,10 @@ def pause(names: tuple[str, ...]) -> None:
     from sandlot.sandbox.sandbox import Sandbox
 
     async def one(name: str) -> None:
-        await (await Sandbox.get(name)).pause()
+        sandbox = await Sandbox.get(name)
+        if sandbox.status == "paused":
+            raise _wrong(name, "paused already", f"let it go on with `sandlot unpause {name}`")
+        await sandbox.pause()
 
     _each(names, one)
 
@@ -118,7 +146,10 @@ def unpause(names: tuple[str, ...]) -> None:
     from sandlot.sandbox.sandbox import Sandbox
 
     async def one(name: str) -> None:
-        await (await Sandbox.get(name)).resume()
+        sandbox = await Sandbox.get(name)
+        if sandbox.status == "running":
+            raise _wrong(name, "not paused", "it runs; there is nothing to do")
+        await sandbox.resume()
 
     _each(names, one)
 
@@ -153,31 +184,36 @@ def rename(name: str, new: str) -> None:
 
 
 @click.command(epilog="Examples: sandlot rm box; sandlot rm -f $(sandlot ps -aq)")
-@click.option("-f", "--force", is_flag=True, help="Also running ones; a missing one is no error.")
+@click.option(
+    "-f", "--force", is_flag=True, help="Also running ones; that one is missing is no error."
+)
 @click.argument("names", nargs=-1, required=True)
 def rm(force: bool, names: tuple[str, ...]) -> None:
     """Remove sandboxes and their disks."""
+    from sandlot.cli.main import complain
     from sandlot.errors import SandboxNotFound, StateError, WrongState
     from sandlot.sandbox.host import Host
     from sandlot.sandbox.sandbox import Sandbox
 
-    async def one(name: str) -> None:
+    async def one(name: str) -> bool:
         try:
             sandbox = await Sandbox.get(name)
-        except SandboxNotFound:
+        except SandboxNotFound as error:
             if not force:
                 raise
-            return
+            complain(error.message)
+            return False
         except StateError:
             if not force:
                 raise
             folders = Host.current().sandboxes
             folders.remove(folders.find(name))
-            return
+            return True
         if not force and sandbox.status not in ("created", "stopped"):
             raise WrongState(
                 f"sandbox {name!r} is running", hint=f"use `sandlot rm -f {name}`, or stop it first"
             )
         await sandbox.remove()
+        return True
 
     _each(names, one)

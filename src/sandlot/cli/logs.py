@@ -34,6 +34,13 @@ def logs(
     from sandlot.sandbox.log import follow_log, last_lines, read_log
 
     folder = folders().find(name)
+    if not console and not folder.record().command:
+        from sandlot.cli.main import complain
+
+        complain(
+            f"sandbox {name!r} has no main command, so none that said anything",
+            f"`sandlot jobs {name}` lists its jobs; --console shows its kernel's console",
+        )
     start = moment(since) if since else 0.0
     path = folder.console if console else folder.log
     show = _Printer(timestamps, json_)

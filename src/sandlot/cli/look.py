@@ -84,8 +84,10 @@ def plain(info: SandboxInfo) -> dict[str, Any]:
 def _status(info: SandboxInfo) -> str:
     if info.status in ("running", "paused"):
         return f"{info.status}, started {ago(info.state.started)}"
-    if info.status == "stopped" and info.state.exit_code is not None:
-        return f"stopped ({info.state.exit_code})"
+    if info.status == "stopped":
+        from sandlot.sandbox.ending import why_it_ended
+
+        return why_it_ended(info.state)
     return info.status
 
 

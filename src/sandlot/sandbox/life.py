@@ -123,7 +123,7 @@ class Life(Looking):
 
         number = signal_number(signal)
         if not self._runs():
-            await self._session()  # says what is wrong
+            raise self._not_running(f"it has ended; `sandlot rm {self.name}` removes it")
         if number == signals.SIGKILL:
             await self.stop(kill=True)
             return
@@ -171,7 +171,10 @@ class Life(Looking):
         if self._owner is not None:
             await (self._owner.pause() if pause else self._owner.resume())
             return
-        await ask_to_pause(await self._session(), pause=pause)
+        session = await self._find_session()
+        if session is None:
+            raise self._not_running("only a running one can be paused; `sandlot ps` lists those")
+        await ask_to_pause(session, pause=pause)
 
     async def rename(self, name: str) -> None:
         """Give it another name, while it is stopped. Its host name stays.

@@ -12,6 +12,7 @@ from sandlot.engine.base import MachineStats
 from sandlot.errors import WrongState
 from sandlot.guest.session import GuestSession
 from sandlot.sandbox.door import connect, door_path
+from sandlot.sandbox.ending import not_running
 from sandlot.sandbox.host import Host
 from sandlot.sandbox.job import Job
 from sandlot.sandbox.listing import SandboxInfo
@@ -179,14 +180,12 @@ class Looking:
     async def _session(self) -> GuestSession:
         session = await self._find_session()
         if session is None:
-            self._folder.record()  # says so when it is gone altogether
-            state = self._folder.run_state()
-            why = f" ({state.reason})" if state.reason not in ("", "stopped") else ""
-            raise WrongState(
-                f"sandbox {self.name!r} is not running{why}",
-                hint=f"start it with `sandlot start {self.name}`",
-            )
+            raise self._not_running()
         return session
+
+    def _not_running(self, hint: str = "") -> WrongState:
+        record = self._folder.record()  # says so when it is gone altogether
+        return not_running(record, self._folder.run_state(), hint)
 
     async def _find_session(self) -> GuestSession | None:
         if self._owner is not None:
@@ -207,5 +206,8 @@ class Looking:
         main = self._folder.run_state().main
         found = [job for job in await session.jobs() if job.process == main]
         if not found:
-            raise WrongState(f"sandbox {self.name!r} has no command of its own that is known")
+            raise WrongState(
+                f"sandbox {self.name!r} has no main command that is known",
+                hint=f"`sandlot jobs {self.name}` lists its jobs, and `sandlot exec -d` starts one",
+            )
         return Job(self._session, found[0])

@@ -16,6 +16,7 @@ from typing import Any
 from sandlot.errors import SandboxDied, SandboxError, SandboxNotFound, WrongState
 from sandlot.guest.session import GuestSession
 from sandlot.sandbox.door import Door, door_path
+from sandlot.sandbox.ending import KILLED, STOPPED
 from sandlot.sandbox.host import Host
 from sandlot.sandbox.owned import OwnedMachine
 from sandlot.state.lock import FileLock
@@ -38,6 +39,7 @@ class Owner:
         self.paused = False
         self.stopping = ""
         """Why it is being stopped, or empty."""
+        self._main_ended = False  # before anybody asked for the end
         self.on_end: list[Callable[[], None]] = []
         self._host = host
         self._lock: FileLock | None = lock
@@ -110,7 +112,7 @@ class Owner:
                 await self.owned.kill()
             self.finish()
             raise
-        self.paused = False
+        self.paused = self._main_ended = False
         self.touch()
         self._up.set()
         self._event("started")
@@ -130,6 +132,7 @@ class Owner:
     def restarting(self, count: int) -> None:
         """The machine has ended and another one comes soon."""
         self._restarts = count
+        self._main_ended = False
         state = self.folder.run_state()
         self.folder.write_run_state(
             owner=os.getpid(), started=state.started, exit_code=state.exit_code, oom=state.oom,
@@ -145,7 +148,7 @@ class Owner:
         self._door.close()
         with contextlib.suppress(SandboxError, OSError):
             state = self.folder.run_state()
-            reason = self.stopping
+            reason = "" if self._main_ended else self.stopping
             if not reason and self.owned is not None and not self.owned.wanted_end:
                 reason = "its machine died"
             self.folder.write_run_state(
@@ -177,7 +180,7 @@ class Owner:
             up.cancel()
             over.cancel()
         if self.stopping:
-            why = "" if self.stopping == "stopped" else f": {self.stopping}"
+            why = "" if self.stopping in (STOPPED, KILLED) else f": {self.stopping}"
             raise SandboxDied(f"sandbox {name!r} was stopped{why}")
         if self.paused:
             raise WrongState(
@@ -194,8 +197,9 @@ class Owner:
             raise SandboxDied(f"sandbox {name!r} was stopped")
         return owned.session
 
-    async def stop(self, grace: float, *, kill: bool = False, reason: str = "stopped") -> None:
+    async def stop(self, grace: float, *, kill: bool = False, reason: str = "") -> None:
         """End the machine, and the sandbox's life; returns when it is over."""
+        reason = reason or (KILLED if kill else STOPPED)
         self.stopping = self.stopping or reason
         if self.owned is not None:
             self.owned.why = self.owned.why or reason
@@ -259,6 +263,7 @@ class Owner:
 
     def note_exit(self, code: int, signal: int | None, *, oom: bool) -> None:
         """The main command has ended."""
+        self._main_ended = not self.stopping
         self.folder.update_run_state(exit_code=code, oom=oom)
         if oom:
             self._event("oom", memory=self.record.memory)

@@ -56,7 +56,9 @@ def test_an_empty_state_is_an_empty_list(own_state: Path, words: str) -> None:
 
 
 def test_rm_force_of_a_missing_one_is_no_error(own_state: Path) -> None:
-    assert sandlot("rm", "-f", "nobody").returncode == 0
+    done = sandlot("rm", "-f", "nobody")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "sandlot: no sandbox is named 'nobody'\n"
 
 
 def test_every_command_has_help() -> None:
