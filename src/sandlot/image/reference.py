@@ -5,7 +5,9 @@ Source: `reference/normalize.go` and `reference/regexp.go` of the distribution p
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from sandlot.errors import ConfigError
@@ -14,6 +16,7 @@ from sandlot.image.digest import is_digest
 DEFAULT_REGISTRY = "docker.io"
 DEFAULT_TAG = "latest"
 MAX_NAME = 255  # characters of registry and repository
+ALIKE = 0.75  # of 1: names that differ by a slip of the fingers
 
 _OFFICIAL = "library/"
 _OLD_DEFAULT_REGISTRY = "index.docker.io"
@@ -107,6 +110,22 @@ class Reference:
 
     def _end(self) -> str:
         return (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
+
+
+def nearest(wanted: Reference, others: Iterable[Reference]) -> Reference | None:
+    """The one of `others` that was perhaps meant: its repository's own name is as good as the same.
+
+    Registries, folders and tags do not count: many names have them in common.
+    """
+
+    def alike(one: str, two: str) -> float:
+        return difflib.SequenceMatcher(None, one, two, autojunk=False).ratio()
+
+    def own(reference: Reference) -> str:
+        return reference.repository.rpartition("/")[2]
+
+    close = [each for each in others if alike(own(wanted), own(each)) >= ALIKE]
+    return max(close, key=lambda each: alike(str(wanted), str(each)), default=None)
 
 
 def _names_registry(first: str) -> bool:

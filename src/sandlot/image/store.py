@@ -15,7 +15,6 @@ program has brought wait a day to be used again.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import fcntl
 import hashlib
 import json
@@ -42,8 +41,9 @@ from sandlot.image.manifest import (
     parse_manifest,
 )
 from sandlot.image.records import Image
-from sandlot.image.reference import Reference
+from sandlot.image.reference import Reference, nearest
 from sandlot.image.scratch import reap, scratch
+from sandlot.image.steps import is_step
 from sandlot.image.tally import Tally
 
 if TYPE_CHECKING:
@@ -90,11 +90,10 @@ class ImageStore:
             image = self._find(name)
             if image is not None:
                 return image
-            names = {_plain(other.name): other.name for other in self._all()}
-        close = difflib.get_close_matches(_plain(Reference.parse(name).familiar), names, 1)
-        near = [names[each] for each in close]
+            others = [other.reference for other in self._all() if not is_step(other.name)]
+        near = nearest(Reference.parse(name), others)
         see = "see `sandlot image ls`"
-        hint = f"did you mean `{near[0]}`? {see}" if near else see
+        hint = f"did you mean `{near.familiar}`? {see}" if near else see
         raise ImageNotFound(f"there is no image `{name}`", hint=hint)
 
     def list(self) -> list[Image]:
@@ -429,8 +428,3 @@ class ImageStore:
             yield alone
         finally:
             os.close(fd)
-
-
-def _plain(name: str) -> str:
-    """A name without what all have, to be compared with others."""
-    return name.removesuffix(":latest")

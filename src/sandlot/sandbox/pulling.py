@@ -44,8 +44,9 @@ async def find_image(
         except ImageError as error:
             error.args = (f"there is no image `{name}` here, and pulling failed: {error.message}",)
             error.message = error.args[0]
-            if missing.hint.startswith("did you mean"):
-                error.hint = missing.hint
+            guess, question, _ = missing.hint.partition("? ")
+            if question:
+                error.hint = f"{guess}? If not: {error.hint}" if error.hint else f"{guess}?"
             raise
     return runnable(found)
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandlot.errors import ConfigError
-from sandlot.image.reference import Reference
+from sandlot.image.reference import Reference, nearest
 
 HEX = "0123456789abcdef" * 4
 DIGEST = f"sha256:{HEX}"
@@ -89,3 +89,21 @@ def test_parts_come_back(registry: str, parts: list[str], tag: str) -> None:
     repository = "/".join(parts)
     ref = Reference.parse(f"{registry}/{repository}:{tag}")
     assert ref == Reference(registry, repository, tag)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "others", "expected"),
+    [
+        ("pyhton:3.12", ["python:3.11", "python:3.12"], "python:3.12"),
+        ("python:3.13", ["python:3.11", "demo"], "python:3.11"),
+        ("dmeo", ["demo"], "demo:latest"),
+        ("app", ["registry.example/team/app:1"], "registry.example/team/app:1"),
+        ("alpine", ["python:3.12", "demo"], None),
+        ("node", ["demo"], None),
+        ("registry.example.com/team/web:1.0.0", ["registry.example.com/team/app:1.0.0"], None),
+        ("x", [], None),
+    ],
+)
+def test_what_was_perhaps_meant(wanted: str, others: list[str], expected: str | None) -> None:
+    found = nearest(Reference.parse(wanted), map(Reference.parse, others))
+    assert (found.familiar if found else None) == expected

@@ -67,7 +67,8 @@ async def test_a_failed_pull_tells_both(host: Host) -> None:
     with pytest.raises(ImageError, match="cannot reach") as caught:
         async with asyncio.timeout(60):
             await find_image(host, f"{fake.host}/appel:1")
-    assert "did you mean" in caught.value.hint
+    assert "did you mean `" in caught.value.hint and "apple:1`? If not: " in caught.value.hint
+    assert "your network" in caught.value.hint
 
 
 async def test_what_can_be_no_name(host: Host) -> None:
