@@ -100,7 +100,6 @@ COVERED_ELSEWHERE = {
     "cli/exec.py": "tests/unit/cli/test_main.py",
     "cli/jobs.py": "tests/vm/test_jobs.py",
     "sandbox/job.py": "tests/vm/test_jobs.py",
-    "cli/space.py": "tests/unit/sandbox/test_housekeeping.py",
     "cli/stats.py": "tests/vm/test_metrics.py",
     "engine/usage.py": "tests/vm/test_metrics.py",
     "sandbox/metrics.py": "tests/vm/test_metrics.py",

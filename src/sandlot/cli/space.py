@@ -23,6 +23,8 @@ def df(json_: bool) -> None:
         ("KIND", "COUNT", "SIZE", "RECLAIMABLE"),
         [(u.kind, str(u.count), human_size(u.size), human_size(u.reclaimable)) for u in usage],
     )
+    if any(u.reclaimable for u in usage):
+        click.echo("hint: `sandlot prune -a --stopped` gives back what is reclaimable", err=True)
 
 
 @click.command(epilog="Examples: sandlot prune; sandlot prune -f; sandlot prune -a --stopped -f")
@@ -57,3 +59,9 @@ def prune(force: bool, everything: bool, stopped: bool, json_: bool) -> None:
         click.echo("hint: the same command with -f does it", err=True)
     else:
         click.echo("sandlot: there is nothing to remove", err=True)
+        if more := total(remove(everything=True, stopped=True)):
+            click.echo(
+                f"hint: `sandlot prune -a --stopped` would give back {human_size(more)}: stopped "
+                "sandboxes, and caches that are made again",
+                err=True,
+            )

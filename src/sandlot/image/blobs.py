@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from sandlot.errors import ImageError
 from sandlot.image.digest import check_digest, digest_of
-from sandlot.image.faults import disk_faults, sync_folder
+from sandlot.image.faults import disk_faults, sync_folder, unlink
 from sandlot.image.scratch import scratch
 
 if TYPE_CHECKING:
@@ -163,25 +163,26 @@ class BlobStore:
         Spared is what was touched in the last `older` seconds and what somebody writes now. The
         caller sees to it that nobody relies on an unused blob meanwhile.
         """
-        freed = 0
         with disk_faults(self.root):
-            limit = time.time() - older
-            for digest in self.digests():
-                if digest not in used:
-                    freed += _unlink_old(self.path(digest), limit)
-            if not self._partial.exists():
-                return freed
-            for path in self._partial.iterdir():
-                with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb") as f:
-                    fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    freed += _unlink_old(path, limit)
-        return freed
+            return sum(unlink(path) for path in self.unused(used, older=older))
+
+    def unused(self, used: set[str], *, older: float) -> Iterator[Path]:
+        """What `clean` removes; nobody writes an unfinished one before the next is asked for."""
+        limit = time.time() - older
+        for digest in self.digests():
+            if digest not in used and _older(self.path(digest), limit):
+                yield self.path(digest)
+        for path in self._partial.iterdir() if self._partial.exists() else ():
+            with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb") as f:
+                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _older(path, limit):
+                    yield path
 
     def forget(self, used: set[str]) -> int:
         """Remove the blobs that this object has brought and that are not in `used`; returns
         bytes."""
         brought, self._brought = self._brought - used, set()
-        return sum(_unlink_old(self.path(digest), time.time() + 1) for digest in brought)
+        return sum(unlink(self.path(digest)) for digest in brought)
 
     def _adopt(self, path: Path, file: BinaryIO | io.FileIO, digest: str) -> None:
         """A finished file becomes the blob."""
@@ -332,13 +333,9 @@ def _is_at(fd: int, path: Path) -> bool:
     return False
 
 
-def _unlink_old(path: Path, limit: float) -> int:
-    """Remove a file that was last changed before `limit`; returns its bytes."""
+def _older(path: Path, limit: float) -> bool:
+    """Whether a file is there and was last changed before `limit`."""
     try:
-        status = path.stat()
-        if status.st_mtime > limit:
-            return 0
-        path.unlink()
+        return path.stat().st_mtime <= limit
     except FileNotFoundError:
-        return 0
-    return status.st_blocks * 512
+        return False

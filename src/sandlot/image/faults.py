@@ -37,10 +37,18 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def space(path: Path) -> int:
+    """The bytes that a file takes on the disk; 0 when it is gone."""
+    try:
+        return path.stat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
+
+
 def unlink(path: Path) -> int:
     """Remove a file, if it is there; returns the bytes that it took on the disk."""
     try:
-        size = path.stat().st_blocks * 512
+        size = space(path)
         path.unlink()
     except FileNotFoundError:
         return 0

@@ -196,7 +196,10 @@ class LayerStore:
     def clean(self, layers: set[str], stacks: set[str], *, older: float) -> int:
         """Remove what is in neither set and was not touched for `older` seconds; returns bytes.
         The caller sees to it that nobody relies on it meanwhile."""
-        freed = 0
+        return sum(unlink(path) for path in self.unused(layers, stacks, older=older))
+
+    def unused(self, layers: set[str], stacks: set[str], *, older: float) -> Iterator[Path]:
+        """What `clean` removes, in that order."""
         limit = time.time() - older
         used = {diff_id[7:] for diff_id in layers} | stacks
         for folder, first in ((self._stacks, ".json"), (self._layers, ".index")):
@@ -204,8 +207,7 @@ class LayerStore:
                 # What says that the rest is there goes first.
                 for path in sorted(folder.iterdir(), key=lambda p: p.suffix != first):
                     if path.stem not in used and path.stat().st_mtime <= limit:
-                        freed += unlink(path)
-        return freed
+                        yield path
 
     @contextlib.contextmanager
     def _once(

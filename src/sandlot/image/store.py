@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from sandlot.errors import ConfigError, ImageError, ImageNotFound, SandboxError
 from sandlot.image.blobs import KEPT_FOR, BlobStore
 from sandlot.image.digest import digest_of_file
-from sandlot.image.faults import disk_faults, sync_folder, unlink
+from sandlot.image.faults import disk_faults, space, sync_folder, unlink
 from sandlot.image.layers import LayerStore
 from sandlot.image.manifest import (
     MAX_CONFIG,
@@ -292,10 +292,7 @@ class ImageStore:
             freed = self._drop_older_kinds()
             if self._damaged():
                 return freed  # a damaged record may need what looks unused
-            images = list(self._all())
-            blobs = {digest for image in images for digest in image.all_blobs()}
-            layers = {diff_id for image in images for diff_id in image.diff_ids}
-            stacks = {image.stack for image in images}
+            blobs, layers, stacks = self._used()
             with disk_faults(self.root):
                 dropped, self._dropped = self._dropped, []
                 for image in dropped:
@@ -310,6 +307,26 @@ class ImageStore:
                 freed += self.blobs.clean(blobs, older=older)
                 freed += self.layers.clean(layers, stacks, older=older)
             return freed
+
+    def unused(self, *, older: float = KEPT_FOR) -> int:
+        """The bytes of parts that no image needs, of which `clean` would give back as many."""
+        with self._alone() as alone, self._lock(fcntl.LOCK_SH):
+            if not alone or self._damaged():
+                return 0
+            blobs, layers, stacks = self._used()
+            with disk_faults(self.root):
+                going = [*self.blobs.unused(blobs, older=older)]
+                going += self.layers.unused(layers, stacks, older=older)
+                return sum(space(path) for path in going)
+
+    def _used(self) -> tuple[set[str], set[str], set[str]]:
+        """The blobs, layers and stacks of all images."""
+        images = list(self._all())
+        return (
+            {digest for image in images for digest in image.all_blobs()},
+            {diff_id for image in images for diff_id in image.diff_ids},
+            {image.stack for image in images},
+        )
 
     def forget_unused(self) -> None:
         """At the end of `working`, remove what this object has brought and no image needs."""

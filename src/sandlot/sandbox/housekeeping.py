@@ -13,6 +13,7 @@ from sandlot.errors import SandboxError
 from sandlot.image import ImageStore
 from sandlot.image.steps import is_step, old_steps
 from sandlot.sandbox.host import Host
+from sandlot.sandbox.listing import dead_doors
 from sandlot.state.lock import FileLock, is_held
 
 KEEP_UNUSED = 14 * 24 * 3600.0  # seconds
@@ -52,8 +53,8 @@ def disk_usage() -> list[Usage]:
     host = Host.current()
     paths = host.paths
     going: dict[str, int] = {}
-    for item in _items(host, everything=True, stopped=True):
-        going[item.leftover.kind] = going.get(item.leftover.kind, 0) + item.leftover.size
+    for found in prune(everything=True, stopped=True):
+        going[found.kind] = going.get(found.kind, 0) + found.size
     seen: set[tuple[int, int]] = set()
     kinds = (
         ("images", paths.images, sum(not is_step(i.name) for i in host.images.list())),
@@ -91,10 +92,10 @@ def prune(
             except (SandboxError, OSError):
                 continue  # somebody uses it at this moment
         gone.append(item.leftover)
-    if not dry_run:
-        freed = host.images.clean(older=0.0 if everything else KEEP_UNUSED)
-        if freed:
-            gone.append(Leftover("images", "parts of images", freed, "no image needs them"))
+    older = 0.0 if everything else KEEP_UNUSED
+    freed = host.images.unused(older=older) if dry_run else host.images.clean(older=older)
+    if freed:
+        gone.append(Leftover("images", "parts of images", freed, "no image needs them"))
     return gone
 
 
@@ -158,10 +159,8 @@ def _doors(host: Host) -> Iterator[_Item]:
         with contextlib.suppress(SandboxError):
             if is_held(folder.lock_path):
                 running.add(folder.record().id)
-    for path in host.paths.sockets.glob("*.sock"):
-        with contextlib.suppress(OSError):
-            if path.stem not in running and time.time() - path.stat().st_mtime > 60:
-                yield _tree("sockets", path, "its sandbox does not run")
+    for path in dead_doors(host.paths.sockets, running):
+        yield _tree("sockets", path, "its sandbox does not run")
 
 
 def _templates(host: Host, everything: bool) -> Iterator[_Item]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,12 +59,18 @@ def list_sandboxes(
 
 def sweep_doors(sockets: Path, known: Collection[str]) -> None:
     """Remove the doors of sandboxes that exist no more; their owners were killed."""
+    for path in dead_doors(sockets, known):
+        path.unlink(missing_ok=True)
+
+
+def dead_doors(sockets: Path, known: Collection[str]) -> Iterator[Path]:
+    """The doors at which nobody listens; those of `known` ids are not looked at."""
     for path in sockets.glob("*.sock"):
         with contextlib.suppress(OSError):
             age = time.time() - path.stat().st_mtime
             # A door that is being made listens within moments, before its sandbox has a name.
             if path.stem not in known and (age > 60 or (age > 1 and _deserted(path))):
-                path.unlink()
+                yield path
 
 
 def _deserted(path: Path) -> bool:

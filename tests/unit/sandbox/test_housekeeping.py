@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -52,6 +53,37 @@ def test_nothing_is_removed_before_it_was_said(host: Host) -> None:
     assert names(prune(dry_run=False)) == names(said)
     assert not dead.exists() and not half.exists() and not partial.exists() and not door.exists()
     assert prune() == []
+
+
+def test_the_door_of_a_killed_owner_counts_at_once(host: Host) -> None:
+    folder = make(host.sandboxes, record("dead"))
+    doors = []
+    for name in (folder.record().id, "abc"):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(str(host.paths.sockets / f"{name}.sock"))
+        doors.append(host.paths.sockets / f"{name}.sock")
+        os.utime(doors[-1], (time.time() - 5,) * 2)
+        sock.close()  # as when its owner was killed
+    assert names(prune()) == {path.name for path in doors}
+    lock = FileLock.take(folder.lock_path)  # now it has an owner, who is about to listen
+    assert lock is not None
+    assert names(prune()) == {"abc.sock"}
+    lock.release()
+    assert names(prune(dry_run=False)) == {path.name for path in doors}
+    assert not any(path.exists() for path in doors)
+
+
+def test_parts_that_no_image_needs_are_said_before(host: Host) -> None:
+    digest = host.images.blobs.put(os.urandom(50_000))
+    blob = host.images.blobs.path(digest)
+    assert prune() == [] and disk_usage()[0].reclaimable > 50_000
+    said = prune(everything=True)
+    assert [(g.kind, g.name) for g in said] == [("images", "parts of images")]
+    assert blob.exists()
+    old(blob)
+    assert prune()[0].size == said[0].size > 50_000
+    assert prune(dry_run=False) == said and not blob.exists()
+    assert prune(everything=True) == []
 
 
 def test_what_somebody_holds_stays(host: Host) -> None:
