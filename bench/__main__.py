@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from bench import files, images, life, pull, sandboxes, throughput
+from bench import files, images, life, network, pull, sandboxes, throughput
 from bench.measure import Row, heading, line
 from sandlot.image import build_debian_image
 from sandlot.sandbox.host import Host
@@ -24,6 +24,7 @@ BENCHES = {
     **pull.BENCHES,
     **images.BENCHES,
     **files.BENCHES,
+    **network.BENCHES,
 }
 
 

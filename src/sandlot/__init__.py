@@ -10,6 +10,7 @@ General layout, from what users hold down to the wire:
     sandbox    Sandbox, Process, results; the keeper of a detached one, the door to a running one
     files      the files of a sandbox: contents, names, archives, changes
     snapshot   saved machines: the templates that sandboxes are restored from
+    network    what a sandbox may reach: rules, policy, names, the bytes of DNS and TLS
     guest      kernel, initial file system, agent, and the host's side of the channel to it
     image      images: made from Debian packages, written as EROFS, stored by content
     engine     the machine: the seam, QEMU, and the choice of accelerator
@@ -70,6 +71,8 @@ if TYPE_CHECKING:
     from sandlot.guest.jobs import JobOutput
     from sandlot.guest.process import ExitStatus, InputStream, OutputStream
     from sandlot.image import Image, ImageConfig, ImageStore
+    from sandlot.network.flow import Decision, Flow
+    from sandlot.network.policy import Network
     from sandlot.sandbox.housekeeping import Leftover, Usage, disk_usage, prune
     from sandlot.sandbox.job import Attachment, Job
     from sandlot.sandbox.listing import SandboxInfo
@@ -84,6 +87,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "Attachment": "sandlot.sandbox.job",
+    "Decision": "sandlot.network.flow",
     "Event": "sandlot.state.events",
     "ExecResult": "sandlot.sandbox.result",
     "ExitStatus": "sandlot.guest.process",
@@ -91,6 +95,7 @@ _LAZY = {
     "FileInfo": "sandlot.files.info",
     "FileReader": "sandlot.files.streams",
     "Files": "sandlot.files.files",
+    "Flow": "sandlot.network.flow",
     "Image": "sandlot.image",
     "ImageConfig": "sandlot.image",
     "ImageStore": "sandlot.image",
@@ -101,6 +106,7 @@ _LAZY = {
     "LogEntry": "sandlot.sandbox.log",
     "Metrics": "sandlot.sandbox.metrics",
     "OutputStream": "sandlot.guest.process",
+    "Network": "sandlot.network.policy",
     "Process": "sandlot.sandbox.process",
     "Sandbox": "sandlot.sandbox.sandbox",
     "SandboxInfo": "sandlot.sandbox.listing",
@@ -119,6 +125,7 @@ __all__ = [
     "CommandNotExecutable",
     "CommandNotFound",
     "ConfigError",
+    "Decision",
     "EngineUnavailable",
     "Event",
     "ExecError",
@@ -135,6 +142,7 @@ __all__ = [
     "FileNotFound",
     "FileReader",
     "Files",
+    "Flow",
     "GuestProtocolError",
     "HostError",
     "Image",
@@ -151,6 +159,7 @@ __all__ = [
     "LogEntry",
     "Metrics",
     "NameTaken",
+    "Network",
     "OutputStream",
     "Process",
     "ProcessError",

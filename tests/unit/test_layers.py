@@ -12,7 +12,7 @@ SOURCE = ROOT / "src" / "sandlot"
 UNIT = ROOT / "tests" / "unit"
 
 ORDER = {
-    "errors": 0, "settings": 1, "wire": 2, "state": 2, "engine": 3, "guest": 4, "image": 4,
+    "errors": 0, "settings": 1, "wire": 2, "state": 2, "engine": 3, "network": 3, "guest": 4, "image": 4,
     "snapshot": 5, "files": 5, "sandbox": 6, "build": 7, "sync": 8, "cli": 9,
 }  # fmt: skip
 MODULES = sorted(SOURCE.rglob("*.py"))
@@ -45,6 +45,10 @@ PURE = [
         for name in ("dockerfile", "graph", "progress", "selection", "state", "variables")
     ),
     *(SOURCE / "sandbox" / f"{name}.py" for name in ("ending", "sizes", "naming")),
+    *(
+        SOURCE / "network" / f"{name}.py"
+        for name in ("addresses", "explain", "flow", "matching", "names", "policy", "rules")
+    ),
     SOURCE / "engine" / "config.py",
     SOURCE / "engine" / "concatenation.py",
     SOURCE / "engine" / "qemu" / "argv.py",

@@ -169,7 +169,7 @@ COMMANDS: dict[str, Docker] = {
     "info": Docker(REFUSED, "use `sandlot doctor`"),
     "version": Docker(REFUSED, "use `sandlot --version`"),
     "help": Docker(REFUSED, "use `sandlot --help`"),
-    "network": Docker(REFUSED, _NETWORK),
+    "network": Docker(DIFFERENT, "asks about policies; there are no networks to make"),
     "volume": Docker(REFUSED, _VOLUMES),
     "compose": Docker(REFUSED, "not there yet"),
     "swarm": Docker(REFUSED, _DAEMON),

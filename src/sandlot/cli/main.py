@@ -37,6 +37,7 @@ COMMANDS = {
     "df": ("space", "Show what is on disk"),
     "prune": ("space", "Remove leftovers and unused caches"),
     "build": ("build", "Build an image from a Dockerfile"),
+    "network": ("network", "Ask what a network policy lets through"),
     "image": ("image", "Build, fetch, load, save, list and remove images"),
     "doctor": ("doctor", "Say what this machine can do, and what mends the rest"),
     "completion": ("completion", "Print the completion script for a shell"),
