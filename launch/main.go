@@ -1,10 +1,11 @@
 // launch starts the virtual machine monitor confined, and dies with its owner.
 //
-//	launch --parent PID [--read PATH]... [--write PATH]... -- PROGRAM ARG...
+//	launch --parent PID [--guard-below BYTES] [--read PATH]... [--write PATH]... -- PROGRAM ARG...
 //
 // It asks the kernel to be killed when the parent dies, forbids new privileges and core dumps,
-// lets Landlock take away every path that is not named (where the kernel has Landlock), and
-// becomes PROGRAM. The descriptors it was given are all that PROGRAM gets.
+// lets Landlock take away every path that is not named (where the kernel has Landlock), lets a
+// seccomp filter keep fallocate from changing any file below an offset, and becomes PROGRAM. The
+// descriptors it was given are all that PROGRAM gets.
 package main
 
 import (
@@ -35,7 +36,7 @@ func main() {
 	// The death signal and Landlock belong to the thread that asks for them, and exec keeps those
 	// of the thread that calls it.
 	runtime.LockOSThread()
-	parent, reads, writes, command := parse(os.Args[1:])
+	parent, guarded, reads, writes, command := parse(os.Args[1:])
 	prctl(prSetPdeathsig, uintptr(syscall.SIGKILL))
 	if os.Getppid() != parent {
 		os.Exit(125) // the owner died before we asked
@@ -47,15 +48,20 @@ func main() {
 	if err := confine(reads, writes); err != nil {
 		fail("landlock: %v", err)
 	}
+	if guarded != 0 {
+		if err := guardBelow(guarded); err != nil {
+			fail("seccomp: %v", err)
+		}
+	}
 	err := syscall.Exec(command[0], command, os.Environ())
 	fail("%s: %v", command[0], err)
 }
 
-func parse(args []string) (parent int, reads, writes, command []string) {
+func parse(args []string) (parent int, guarded uint64, reads, writes, command []string) {
 	for len(args) >= 2 {
 		name, value := args[0], args[1]
 		if name == "--" {
-			return parent, reads, writes, args[1:]
+			return parent, guarded, reads, writes, args[1:]
 		}
 		switch name {
 		case "--parent":
@@ -64,6 +70,12 @@ func parse(args []string) (parent int, reads, writes, command []string) {
 				fail("%s is not a process id", value)
 			}
 			parent = number
+		case "--guard-below":
+			number, err := strconv.ParseUint(value, 10, 63)
+			if err != nil || number == 0 {
+				fail("%s is not a number of bytes", value)
+			}
+			guarded = number
 		case "--read":
 			reads = append(reads, value)
 		case "--write":

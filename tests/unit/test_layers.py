@@ -82,7 +82,6 @@ COVERED_ELSEWHERE = {
     "cli/build.py": "tests/vm/test_build.py",
     "wire/frames.py": "tests/unit/wire/test_mux.py",
     "wire/records.py": "tests/unit/wire/test_messages.py",
-    "engine/config.py": "tests/unit/engine/qemu/test_argv.py",
     "engine/base.py": "an interface",
     "engine/qemu/engine.py": "tests/vm/test_life.py",
     "engine/qemu/machine.py": "tests/vm/test_life.py",

@@ -15,7 +15,7 @@ import pytest
 
 from sandlot import ExecError, SandboxDied
 from sandlot.engine.base import Engine, Machine
-from sandlot.engine.config import DEVICE_SIZE, MIB, Disk, MachineConfig
+from sandlot.engine.config import DEVICE_SIZE, DISK_OFFSET, MIB, Disk, MachineConfig
 from sandlot.guest.agent import agent_path
 from sandlot.guest.channel import Channel
 from sandlot.guest.initramfs import build_initramfs
@@ -40,7 +40,7 @@ async def config(host: Host, engine: Engine, tmp_path: Path) -> MachineConfig:
 
     initrd = tmp_path / "initrd"
     initrd.write_bytes(build_initramfs(kernel, agent_path(host_machine())))
-    for name, size in (("ram", 256 * MIB), ("blank", DEVICE_SIZE)):
+    for name, size in (("ram", 256 * MIB), ("blank", DISK_OFFSET + DEVICE_SIZE)):
         with (tmp_path / name).open("wb") as file:
             file.truncate(size)
     blank = tmp_path / "blank"
@@ -50,7 +50,10 @@ async def config(host: Host, engine: Engine, tmp_path: Path) -> MachineConfig:
         ram=tmp_path / "ram",
         kernel=kernel.image,
         initrd=initrd,
-        disks=(Disk(path=blank, readonly=True), Disk(path=blank, readonly=False)),
+        disks=(
+            Disk(path=blank, readonly=True),
+            Disk(path=blank, readonly=False, offset=DISK_OFFSET),
+        ),
     )
     return dataclasses.replace(plain, cmdline=kernel_arguments(engine, plain))
 

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from sandlot import GuestProtocolError, Sandbox, SandboxDied
+from sandlot.engine.config import DISK_OFFSET
 
 
 async def answers(sb: Sandbox, seconds: float = 60) -> None:
@@ -47,7 +48,7 @@ async def test_a_disk_is_not_larger_than_asked_even_for_root(image: str) -> None
     async with Sandbox.create(image=image, memory="512M", disk="128M") as sb:
         r = await sb.exec("dd if=/dev/zero of=/dev/vdb bs=1M seek=200 count=4 oflag=direct")
         assert r.exit_code != 0
-        assert sb.folder.disk.stat().st_size == 128 << 20
+        assert sb.folder.disk.stat().st_size == DISK_OFFSET + (128 << 20)
 
 
 async def test_memory_runs_out(sb: Sandbox) -> None:

@@ -176,6 +176,7 @@ def _files() -> list[Check]:
     """What the state's file system can do, tried out on it."""
     import tempfile
 
+    from sandlot.engine.config import DEVICE_SIZE, DISK_OFFSET
     from sandlot.errors import SandboxError
     from sandlot.sandbox.host import Host
     from sandlot.state.lock import FileLock, is_held
@@ -193,15 +194,27 @@ def _files() -> list[Check]:
                 file.write(b"x")
             copy_sparse(Path(folder) / "sparse", Path(folder) / "copy")
             sparse = (Path(folder) / "copy").stat().st_blocks * 512 < 1 << 29
+            high = _can_be_long(Path(folder) / "copy", DISK_OFFSET + DEVICE_SIZE)
     except (SandboxError, OSError) as error:
         remedy = "set SANDLOT_DATA to a folder that can be written"
         return [Check("files", BROKEN, f"files cannot be made: {error}", remedy)]
     remedy = "set SANDLOT_DATA to a folder on a local disk, such as ext4, xfs or btrfs"
     if not held:
         return [Check("files", BROKEN, "locks do not work there (flock)", remedy)]
+    if not high:
+        reason = f"no files of {human_size(DISK_OFFSET)}, even with holes"
+        return [Check("files", BROKEN, reason, f"{remedy}; see `ulimit -f` too")]
     if not sparse:
         return [Check("files", WORSE, "no sparse files: each disk takes all of its size", remedy)]
     return [Check("files", GOOD, "locks and sparse files work")]
+
+
+def _can_be_long(path: Path, size: int) -> bool:
+    try:
+        os.truncate(path, size)
+    except OSError:
+        return False
+    return True
 
 
 def _leftovers() -> Check:

@@ -10,21 +10,30 @@ GIB = 1024 * MIB
 WINDOW_SIZE = 16 * MIB
 # Every disk is this large in the template; what a file does not have cannot be reached.
 DEVICE_SIZE = 64 * GIB
+# Where a writable disk begins in its file: higher than any memory reaches in its own. By that the
+# launcher tells the two apart (docs/design/0013-freed-memory-goes-back.md).
+DISK_OFFSET = 1024 * GIB
 
 
 @dataclass(frozen=True, kw_only=True)
 class Disk:
     """A raw disk. `size` (bytes) is what the guest may reach; the device may look larger.
 
-    Without a path it reads as zeros, and what is written is lost. With `concatenated`, `path` is
-    the description of a disk that is DEVICE_SIZE long and made of files in the same folder, in
-    which there is nothing else (concatenation.py).
+    It begins at `offset` of its file, a writable one not below DISK_OFFSET. Without a path it reads
+    as zeros, and what is written is lost. With `concatenated`, `path` is the description of a disk
+    that is DEVICE_SIZE long and made of files in the same folder, in which there is nothing else
+    (concatenation.py).
     """
 
     path: Path | None
     readonly: bool
     size: int = DEVICE_SIZE
+    offset: int = 0
     concatenated: bool = False
+
+    def __post_init__(self) -> None:
+        if self.path is not None and not self.readonly and self.offset < DISK_OFFSET:
+            raise ValueError(f"a writable disk begins at {DISK_OFFSET} or later, not {self.offset}")
 
     @property
     def opened(self) -> Path | None:

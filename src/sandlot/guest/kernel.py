@@ -52,7 +52,14 @@ async def find_kernel(
         if known is not None:
             return known
         tell("downloading the guest kernel")
-        return await _download(folder, machine, tell)
+        try:
+            return await _download(folder, machine, tell)
+        except KernelUnavailable:
+            older = _older_kernel(folder, machine)
+            if older is None:
+                raise
+            tell(f"using the {older.name} that is here")
+            return older
 
 
 def _from_path(folder: Path, image: Path, modules: Path | None) -> Kernel:
@@ -69,18 +76,32 @@ def _from_path(folder: Path, image: Path, modules: Path | None) -> Kernel:
             found[name] = unpacked(path.name, path.read_bytes())
     status = image.stat()
     target = folder / f"path-{image.name}-{status.st_mtime_ns}-{status.st_size}"
-    if not (target / "kernel.json").exists():
+    if not _is_current(target):
         _store(target, image.name, image.read_bytes(), found)
     return _load(target)
 
 
 def cached_kernel(folder: Path, machine: str) -> Kernel | None:
-    """The kernel that was downloaded before, or None."""
+    """The kernel that was downloaded before, or None. One with other modules does not count."""
+    kernel = _older_kernel(folder, machine)
+    return kernel if kernel is not None and _is_current(kernel.image.parent) else None
+
+
+def _older_kernel(folder: Path, machine: str) -> Kernel | None:
+    """As `cached_kernel`, with whatever modules were wanted when it was downloaded."""
     try:
-        current = (folder / f"current-{machine}").read_text().strip()
-        return _load(folder / current)
+        return _load(folder / (folder / f"current-{machine}").read_text().strip())
     except (OSError, ValueError, KeyError):
         return None
+
+
+def _is_current(folder: Path) -> bool:
+    """Whether the modules in a kernel's folder are those that are wanted now."""
+    try:
+        data: dict[str, object] = json.loads((folder / "kernel.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return data.get("wanted") == list(WANTED)
 
 
 def _load(folder: Path) -> Kernel:
@@ -102,7 +123,9 @@ def _store(target: Path, name: str, image: bytes, modules: dict[str, bytes]) -> 
         for index, module in enumerate(order):
             files.append(f"{index:03}-{module}.ko")
             (partial / files[-1]).write_bytes(modules[module])
-        (partial / "kernel.json").write_text(json.dumps({"name": name, "modules": files}))
+        (partial / "kernel.json").write_text(
+            json.dumps({"name": name, "modules": files, "wanted": list(WANTED)})
+        )
         if target.exists():
             shutil.rmtree(target)
         partial.rename(target)

@@ -11,9 +11,10 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-# What a guest needs: its disks, its channel, its file systems.
+# What a guest needs: its disks, its channel, its file systems; and what gives freed memory back.
 WANTED = (
     "virtio_pci", "virtio_blk", "virtio_console", "erofs", "ext4", "crc32c_generic", "overlay", "fuse",
+    "virtio_balloon",
 )  # fmt: skip
 _DEPENDS = re.compile(rb"\0depends=([^\0]*)\0")
 _SUFFIX = re.compile(r"\.ko(\.xz|\.zst|\.gz)?$")

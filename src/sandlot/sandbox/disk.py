@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from sandlot.engine.config import DEVICE_SIZE, MIB
+from sandlot.engine.config import DEVICE_SIZE, DISK_OFFSET, MIB
 from sandlot.errors import ConfigError, HostError, ResourceError
 from sandlot.state.lock import locked
 from sandlot.state.sparse import copy_sparse
@@ -77,19 +77,29 @@ async def blank_disk(folder: Path, size: int) -> Path:
     return path
 
 
+def begins_at_zero(path: Path) -> bool:
+    """Whether a disk's file is a new file system, or a disk as they were before DISK_OFFSET."""
+    return path.stat().st_size <= DISK_OFFSET
+
+
 def copy_disk(source: Path, target: Path) -> None:
-    """Put a copy of an empty disk at `target`, whole or not at all.
+    """Put a copy of a disk at `target`, whole or not at all; it begins at DISK_OFFSET there.
 
     Raises:
         ResourceError: the host's disk is full.
     """
     partial = target.with_name(f".{target.name}.new")
     try:
-        copy_sparse(source, partial)
+        copy_sparse(source, partial, at=DISK_OFFSET if begins_at_zero(source) else 0)
         partial.replace(target)
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink()
+        if error.errno == errno.EFBIG:
+            raise ResourceError(
+                f"the host's file system has no files of {DISK_OFFSET >> 40} TiB, even with holes",
+                hint="set SANDLOT_DATA to a folder on ext4, xfs or btrfs; see `ulimit -f` too",
+            ) from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ResourceError(
                 f"no space left on the host for the disk {target}",

@@ -19,7 +19,7 @@ from sandlot.errors import (
 from sandlot.files.files import Files
 from sandlot.guest.channel import Channel
 from sandlot.guest.session import GuestSession
-from sandlot.sandbox.disk import blank_disk, copy_disk
+from sandlot.sandbox.disk import begins_at_zero, blank_disk, copy_disk
 from sandlot.sandbox.log import CONSOLE_LIMIT, OutputLog
 from sandlot.sandbox.process import signal_number
 from sandlot.state.records import SandboxFolder, SandboxRecord
@@ -61,6 +61,8 @@ class OwnedMachine:
         """
         engine, template = await host.template(record.memory, record.cpus)
         new = not folder.disk.exists()
+        if not new and begins_at_zero(folder.disk):
+            await asyncio.to_thread(copy_disk, folder.disk, folder.disk)
         for last in (False, True):
             # A disk of another size than the template's cannot be a copy of it.
             fresh = new and record.disk == template.disk_size

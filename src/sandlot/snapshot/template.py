@@ -22,7 +22,7 @@ from pathlib import Path
 
 from sandlot.engine.accelerator import boot_identity
 from sandlot.engine.base import Engine, Machine
-from sandlot.engine.config import DEVICE_SIZE, Disk, MachineConfig
+from sandlot.engine.config import DEVICE_SIZE, DISK_OFFSET, Disk, MachineConfig
 from sandlot.errors import BootError, ExecError, GuestProtocolError, SandboxDied, SandboxError
 from sandlot.guest.agent import agent_path
 from sandlot.guest.channel import Channel
@@ -35,7 +35,7 @@ from sandlot.state.lock import FileLock, locked
 from sandlot.state.sparse import copy_sparse
 from sandlot.wire.frames import FIRST_TOKEN
 
-FORMAT = 5
+FORMAT = 6
 BOOT_PATIENCE = 60.0  # seconds until the watchdog ends a boot
 BOOT_TRIES = 2
 KEEP_UNUSED = 14 * 24 * 3600.0  # seconds after which a template nobody used is removed
@@ -71,11 +71,11 @@ class Template:
         a disk more; the machine does not touch the mounted one then.
         """
         if fresh:
-            staged = Disk(path=disk, readonly=False, size=self.disk_size)
+            staged = Disk(path=disk, readonly=False, size=self.disk_size, offset=DISK_OFFSET)
             other = Disk(path=None, readonly=False)
         else:
-            staged = Disk(path=self.disk, readonly=True, size=self.disk_size)
-            other = Disk(path=disk, readonly=False, size=disk_size)
+            staged = Disk(path=self.disk, readonly=True, size=self.disk_size, offset=DISK_OFFSET)
+            other = Disk(path=disk, readonly=False, size=disk_size, offset=DISK_OFFSET)
         return MachineConfig(
             memory=self.memory, cpus=self.cpus, ram=self.folder / "ram",
             disks=(Disk(path=image, readonly=True, concatenated=True), staged, other),
@@ -103,6 +103,8 @@ def _arguments(accelerator: str) -> list[str]:
         # The kernel hands it to process 1: the agent's runtime sends itself no signals.
         "GODEBUG=asyncpreemptoff=1",
         "psi=0",
+        # A page that was given back comes back with any contents: none may be taken for zeros.
+        "init_on_free=0", "page_poison=0",
     ]  # fmt: skip
     if accelerator == "tcg":
         # An emulated processor does not speculate; and QEMU translates code again for every address
@@ -183,7 +185,7 @@ class TemplateStore:
                 manifest["boot"] = boot_identity()
                 _write_json(folder / "manifest.json", manifest)
             os.utime(folder)  # the time of the last use, for `_forget_unused`
-            size = (folder / "disk").stat().st_size
+            size = (folder / "disk").stat().st_size - DISK_OFFSET
             template = Template(folder, memory, cpus, bytes.fromhex(manifest["token"]), size)
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -215,7 +217,8 @@ class TemplateStore:
                 ram.truncate(memory)
             image = _blank_image(folder / "image")
             blank = await self._blank_disk()
-            disk = Disk(path=folder / "disk", readonly=False, size=blank.stat().st_size)
+            size = blank.stat().st_size
+            disk = Disk(path=folder / "disk", readonly=False, size=size, offset=DISK_OFFSET)
             config = MachineConfig(
                 memory=memory, cpus=cpus, ram=folder / "ram", kernel=kernel.image, initrd=initrd,
                 disks=(
@@ -238,7 +241,7 @@ class TemplateStore:
         cmdline = kernel_arguments(engine, config)
         config = dataclasses.replace(config, cmdline=cmdline)
         for left in reversed(range(BOOT_TRIES)):
-            copy_sparse(blank, state.with_name("disk"))
+            copy_sparse(blank, state.with_name("disk"), at=DISK_OFFSET)
             machine = await engine.boot(config, state)
             try:
                 return await _save_when_up(machine)

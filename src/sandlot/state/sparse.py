@@ -5,19 +5,26 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import struct
 from pathlib import Path
 
-_FICLONE = 0x40049409  # linux/fs.h
+_FICLONERANGE = 0x4020940D  # linux/fs.h
 
 
-def copy_sparse(source: Path, target: Path) -> None:
-    """Copy a file and its holes; instantly where the file system can share blocks."""
+def copy_sparse(source: Path, target: Path, at: int = 0) -> None:
+    """Copy a file and its holes; instantly where the file system can share blocks.
+
+    The copy begins at the offset `at` (bytes, whole blocks) of the target, behind a hole.
+    """
     with source.open("rb", buffering=0) as old, target.open("wb", buffering=0) as new:
         with contextlib.suppress(OSError):
-            fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
+            if at:
+                new.truncate(at)
+            # A length of 0 is all of it.
+            fcntl.ioctl(new.fileno(), _FICLONERANGE, struct.pack("qQQQ", old.fileno(), 0, 0, at))
             return
         size, position = os.fstat(old.fileno()).st_size, 0
-        new.truncate(size)
+        new.truncate(at + size)
         while position < size:
             try:
                 start = os.lseek(old.fileno(), position, os.SEEK_DATA)
@@ -25,7 +32,7 @@ def copy_sparse(source: Path, target: Path) -> None:
                 break
             end = os.lseek(old.fileno(), start, os.SEEK_HOLE)
             os.lseek(old.fileno(), start, os.SEEK_SET)
-            os.lseek(new.fileno(), start, os.SEEK_SET)
+            os.lseek(new.fileno(), at + start, os.SEEK_SET)
             left = end - start
             while left:
                 copied = os.sendfile(new.fileno(), old.fileno(), None, left)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,17 @@ def test_leftovers_are_told_with_the_remedy(
     checks = json.loads(CliRunner().invoke(cli, ["doctor", "--json"]).stdout)
     (found,) = [c for c in checks if c["name"] == "leftovers"]
     assert (found["status"], found["remedy"]) == ("warning", "sandlot prune -f")
+
+
+def test_a_limit_of_file_sizes_is_told(own_state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disks begin at 1 TiB of their files."""
+    monkeypatch.setenv("SANDLOT_QEMU", "/no/such/qemu")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100 << 30, before[1]))
+    try:
+        checks = json.loads(CliRunner().invoke(cli, ["doctor", "--json"]).stdout)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    (found,) = [c for c in checks if c["name"] == "files"]
+    assert found["status"] == "missing" and "1T" in found["reason"]
+    assert "ulimit -f" in found["remedy"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from sandlot.errors import KernelUnavailable
-from sandlot.guest.kernel import find_kernel
+from sandlot.guest.kernel import _store, cached_kernel, find_kernel
 from tests.unit.guest.test_modules import module
 
 
@@ -23,6 +24,23 @@ async def test_from_a_path_with_modules(tmp_path: Path) -> None:
     assert kernel.image.read_bytes() == b"kernel"
     assert [path.name for path in kernel.modules] == ["000-jbd2.ko", "001-ext4.ko"]
     assert await find_kernel(kernels, "x86_64", image=image, modules=modules) == kernel
+
+
+async def test_a_kernel_without_a_module_that_is_wanted_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is downloaded again, and used all the same where nothing can be downloaded."""
+    target = tmp_path / "linux-image-1"
+    _store(target, "linux-image-1", b"kernel", {"ext4": module()})
+    (tmp_path / "current-x86_64").write_text("linux-image-1")
+    assert cached_kernel(tmp_path, "x86_64") is not None
+    about = json.loads((target / "kernel.json").read_text())
+    del about["wanted"]  # as earlier versions wrote it
+    (target / "kernel.json").write_text(json.dumps(about))
+    assert cached_kernel(tmp_path, "x86_64") is None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    kernel = await find_kernel(tmp_path, "x86_64")
+    assert [path.name for path in kernel.modules] == ["000-ext4.ko"]
 
 
 async def test_a_path_that_is_not_there(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from sandlot.engine.config import DISK_OFFSET
 from sandlot.snapshot import template
 
 
@@ -38,7 +39,7 @@ def sealed(store: Path, key: str) -> Path:
     folder = store / key
     folder.mkdir()
     sparse(folder / "ram", 1 << 20, (4096, b"memory"))
-    sparse(folder / "disk", 1 << 20, (4096, b"disk"))
+    sparse(folder / "disk", DISK_OFFSET + (1 << 20), (DISK_OFFSET + 4096, b"disk"))
     (folder / "state").write_bytes(b"state")
     template._seal(folder, b"t" * 16)
     return folder
@@ -51,11 +52,11 @@ def test_a_whole_template_is_trusted_and_a_damaged_one_not(tmp_path: Path) -> No
     assert found.disk_size == 1 << 20
     assert found.token == b"t" * 16
     for damage in ("ram", "state", "disk"):
-        whole = (folder / damage).read_bytes()
         times = (folder / damage).stat()
-        os.truncate(folder / damage, 3)
+        (folder / damage).rename(tmp_path / "whole")
+        (folder / damage).write_bytes(b"abc")
         assert store(tmp_path)._usable("key", 1 << 20, 1) is None
-        (folder / damage).write_bytes(whole)
+        (tmp_path / "whole").rename(folder / damage)
         os.utime(folder / damage, ns=(times.st_atime_ns, times.st_mtime_ns))
         assert store(tmp_path)._usable("key", 1 << 20, 1) is not None
     (folder / "manifest.json").write_text("{}")
@@ -70,7 +71,9 @@ def test_a_disk_that_is_not_fresh_leaves_the_templates_alone(tmp_path: Path) -> 
     _, staged, other = found.config(image, disk, 7 << 20, fresh=True).disks
     assert (staged.path, staged.readonly, staged.size) == (disk, False, 1 << 20)
     assert other.path is None
+    assert staged.offset == DISK_OFFSET
     _, staged, other = found.config(image, disk, 7 << 20, fresh=False).disks
+    assert staged.offset == other.offset == DISK_OFFSET
     assert (staged.path, staged.readonly) == (found.disk, True)
     assert (other.path, other.readonly, other.size) == (disk, False, 7 << 20)
 

@@ -21,3 +21,10 @@ def test_a_sparse_copy_is_equal_and_sparse(tmp_path: Path, pieces: list[tuple[in
     copy_sparse(source, target)
     assert target.read_bytes() == source.read_bytes()
     assert target.stat().st_blocks <= source.stat().st_blocks + 16
+    copy_sparse(source, target, at=1 << 40)
+    assert target.stat().st_size == (1 << 40) + 8 * MIB
+    assert target.stat().st_blocks <= source.stat().st_blocks + 16
+    with target.open("rb") as file:
+        assert not any(file.read(MIB))
+        file.seek(1 << 40)
+        assert file.read() == source.read_bytes()

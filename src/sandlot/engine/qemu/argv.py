@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandlot.engine.config import MIB, MachineConfig
+from sandlot.engine.config import DISK_OFFSET, MIB, MachineConfig
 
 # pc-i440fx: memory that does not fit below 3.5 GiB is split at 3 GiB and goes on at 4 GiB.
 # Source: QEMU hw/i386/pc_piix.c, pc_init1 (gigabyte alignment).
@@ -62,8 +62,12 @@ def build_argv(
     descriptors: Descriptors,
     restore: bool,
     cpu: str | None = None,
+    guarded: bool = False,
 ) -> list[str]:
     """The whole command line.
+
+    `guarded` says that the launcher keeps holes out of all that lies below DISK_OFFSET: only then
+    may the machine have the device by which the guest tells of memory that it has freed.
 
     With `restore` the device state is read from `descriptors.state` and memory is private to the
     process; otherwise the kernel is booted on memory that is shared with its file.
@@ -110,10 +114,13 @@ def build_argv(
         else:
             file = f"driver=file,node-name=f{index},filename={_quoted(disk.path)},locking=off"
             node = f"driver=raw,node-name=d{index},file=f{index},size={disk.size}"
+            node += f",offset={disk.offset}"
             if disk.concatenated:
                 node = f"driver=vmdk,node-name=d{index},file=f{index}"
             argv += ["-blockdev", f"{file},{mode}", "-blockdev", f"{node},{mode}"]
         argv += ["-device", f"virtio-blk-pci,drive=d{index},id=disk{index}"]
+    if guarded and config.memory <= DISK_OFFSET:
+        argv += ["-device", "virtio-balloon-pci,id=balloon,free-page-reporting=on"]
     # The first: a state saved on one command line is else refused on another that differs in names.
     # The second: a state saved while paused comes up running.
     argv += ["-global", "migration.send-configuration=off"]

@@ -16,6 +16,7 @@ from sandlot.engine.config import MachineConfig
 from sandlot.engine.qemu import argv
 from sandlot.engine.qemu.machine import QemuMachine
 from sandlot.engine.qemu.probe import measure
+from sandlot.engine.qemu.process import guarded
 from sandlot.errors import EngineUnavailable
 
 _MACHINES = {"AMD64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
@@ -106,7 +107,11 @@ class QemuEngine(Engine):
     @property
     def identity(self) -> str:
         host = _processor() if self._cpu == "host" else ""
-        return f"qemu {self.version} {self.binary} {self._machine} {self.accelerator} {self._cpu} {host}"
+        words = (
+            "qemu", self.version, self.binary, self._machine, self.accelerator, self._cpu, host,
+            "balloon" if guarded() else "",
+        )  # fmt: skip
+        return " ".join(words)
 
     def window_address(self, config: MachineConfig) -> int | None:
         return argv.window_address(config, self._machine)

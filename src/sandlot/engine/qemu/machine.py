@@ -19,7 +19,7 @@ from sandlot.engine.qemu.argv import (
 )
 from sandlot.engine.qemu.console import Console
 from sandlot.engine.qemu.monitor import Monitor
-from sandlot.engine.qemu.process import MonitorProcess, make_window, socket_pair
+from sandlot.engine.qemu.process import MonitorProcess, guarded, make_window, socket_pair
 from sandlot.engine.usage import usage
 from sandlot.errors import BootError, SandboxError
 
@@ -74,7 +74,7 @@ class QemuMachine(Machine):
             )
             argv = build_argv(
                 config, binary=binary, machine=machine, accelerator=accelerator,
-                descriptors=descriptors, restore=restore, cpu=cpu,
+                descriptors=descriptors, restore=restore, cpu=cpu, guarded=guarded(),
             )  # fmt: skip
             if restore:
                 ours[3].sendall(restore_script(files[0]))

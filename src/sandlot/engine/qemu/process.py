@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
+from sandlot.engine.config import DISK_OFFSET
 from sandlot.errors import EngineUnavailable
 
 # The death signal comes when the *thread* that forked ends, so one thread that lives as long as
@@ -47,13 +48,21 @@ def launcher() -> Path | None:
     return path
 
 
+def guarded() -> bool:
+    """Whether `confined` keeps holes out of everything below DISK_OFFSET of any file.
+
+    A launcher that cannot do so starts nothing, so this needs no trial.
+    """
+    return launcher() is not None
+
+
 def confined(argv: Sequence[str], reads: Sequence[Path], writes: Sequence[Path]) -> list[str]:
     """The command that becomes `argv` with no way to other paths, dying with this process."""
     program = launcher()
     if program is None:
         return list(argv)
     own = str(Path(os.path.realpath(argv[0])).parent.parent)
-    command = [str(program), "--parent", str(os.getpid())]
+    command = [str(program), "--parent", str(os.getpid()), "--guard-below", str(DISK_OFFSET)]
     for path in (*_SYSTEM_PATHS, own, *map(str, reads)):
         command += ["--read", path]
     for path in (*_SYSTEM_DEVICES, *map(str, writes)):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sandlot.engine.config import GIB, MIB, Disk, MachineConfig
+from sandlot.engine.config import DISK_OFFSET, GIB, MIB, Disk, MachineConfig
 from sandlot.engine.qemu.argv import (
     Descriptors,
     build_argv,
@@ -26,7 +26,7 @@ def config(memory: int = 512 * MIB, **changes: object) -> MachineConfig:
         "initrd": Path("/t/initrd"), "cmdline": "quiet",
         "disks": (
             Disk(path=Path("/i/a.erofs"), readonly=True),
-            Disk(path=Path("/s/disk.img"), readonly=False, size=4 * GIB),
+            Disk(path=Path("/s/disk.img"), readonly=False, size=4 * GIB, offset=DISK_OFFSET),
         ),
     }  # fmt: skip
     return MachineConfig(**{**values, **changes})  # type: ignore[arg-type]
@@ -60,10 +60,10 @@ qemu -nodefaults -no-user-config -no-reboot -display none
 -device virtio-serial-pci,id=serial,max_ports=2
 -device virtserialport,chardev=channel,name=sandlot.0
 -blockdev driver=file,node-name=f0,filename=/i/a.erofs,locking=off,read-only=on
--blockdev driver=raw,node-name=d0,file=f0,size=68719476736,read-only=on
+-blockdev driver=raw,node-name=d0,file=f0,size=68719476736,offset=0,read-only=on
 -device virtio-blk-pci,drive=d0,id=disk0
 -blockdev driver=file,node-name=f1,filename=/s/disk.img,locking=off,read-only=off,discard=unmap
--blockdev driver=raw,node-name=d1,file=f1,size=4294967296,read-only=off,discard=unmap
+-blockdev driver=raw,node-name=d1,file=f1,size=4294967296,offset=1099511627776,read-only=off,discard=unmap
 -device virtio-blk-pci,drive=d1,id=disk1
 -global migration.send-configuration=off -global migration.store-global-state=off
 """
@@ -77,6 +77,18 @@ def test_a_boot_word_for_word() -> None:
 def test_a_restore_word_for_word() -> None:
     expected = COMMON.format(share="off") + "-incoming defer"
     assert argv(restore=True) == expected.split()
+
+
+def test_freed_memory_is_told_only_where_the_launcher_guards_the_template() -> None:
+    def words(guarded: bool, memory: int = 512 * MIB) -> list[str]:
+        return build_argv(
+            config(memory), binary="qemu", machine="x86_64", accelerator="kvm",
+            descriptors=DESCRIPTORS, restore=True, guarded=guarded,
+        )  # fmt: skip
+
+    assert "virtio-balloon-pci,id=balloon,free-page-reporting=on" in words(True)
+    assert not [word for word in words(False) if "balloon" in word]
+    assert not [word for word in words(True, DISK_OFFSET + MIB) if "balloon" in word]
 
 
 def test_arm_has_no_window_and_its_own_machine() -> None:
