@@ -56,6 +56,7 @@ from sandlot.errors import (
     SandboxDied,
     SandboxError,
     SandboxNotFound,
+    SecretUnavailable,
     StateError,
     WrongState,
 )
@@ -171,6 +172,7 @@ __all__ = [
     "SandboxError",
     "SandboxInfo",
     "SandboxNotFound",
+    "SecretUnavailable",
     "StateError",
     "Transfer",
     "Usage",

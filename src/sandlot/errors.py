@@ -12,6 +12,7 @@ SandboxError                     the root; carries `hint`, the remedy in one lin
 │   ├── BuildError               a Dockerfile is wrong, or one of its commands failed
 │   └── RegistryError            a registry cannot be reached, refuses, or answers wrongly
 ├── SandboxNotFound (LookupError)
+├── SecretUnavailable (LookupError)  the value of a secret cannot be had now
 ├── NameTaken                    another sandbox has this name
 ├── WrongState                   the sandbox is stopped, running, or busy
 ├── SandboxDied                  the machine ended while it was needed
@@ -111,6 +112,15 @@ class RegistryError(ImageError):
 
 class SandboxNotFound(SandboxError, LookupError):
     """No sandbox of this name or id exists."""
+
+
+class SecretUnavailable(SandboxError, LookupError):
+    """The value of a secret cannot be had: its source is missing or fails. `secret` is its name."""
+
+    def __init__(self, message: str, *, hint: str = "", secret: str = "") -> None:
+        super().__init__(f"secret {secret}: {message}" if secret else message, hint=hint)
+        self.reason = message
+        self.secret = secret
 
 
 class NameTaken(SandboxError):

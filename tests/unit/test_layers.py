@@ -12,7 +12,8 @@ SOURCE = ROOT / "src" / "sandlot"
 UNIT = ROOT / "tests" / "unit"
 
 ORDER = {
-    "errors": 0, "settings": 1, "wire": 2, "state": 2, "engine": 3, "network": 3, "guest": 4, "image": 4,
+    "errors": 0, "settings": 1, "wire": 2, "state": 2, "secrets": 2, "engine": 3, "network": 3,
+    "guest": 4, "image": 4,
     "snapshot": 5, "files": 5, "sandbox": 6, "build": 7, "sync": 8, "cli": 9,
 }  # fmt: skip
 MODULES = sorted(SOURCE.rglob("*.py"))
@@ -49,6 +50,20 @@ PURE = [
         SOURCE / "network" / f"{name}.py"
         for name in ("addresses", "explain", "flow", "matching", "names", "policy", "rules")
     ),
+    *(
+        SOURCE / "secrets" / f"{name}.py"
+        for name in (
+            "bodies",
+            "hosts",
+            "placeholder",
+            "places",
+            "replacer",
+            "secret",
+            "substitution",
+        )
+    ),
+    *sorted(SOURCE.glob("network/http/*.py")),
+    *sorted(SOURCE.glob("network/tls/*.py")),
     SOURCE / "engine" / "config.py",
     SOURCE / "engine" / "concatenation.py",
     SOURCE / "engine" / "qemu" / "argv.py",
@@ -70,6 +85,7 @@ COVERED_ELSEWHERE = {
     "image/faults.py": "tests/unit/image/test_blobs.py",
     "image/scratch.py": "tests/unit/image/test_debian.py",
     "image/bootstrap.py": "tests/unit/image/test_debian.py",
+    "network/http/events.py": "tests/unit/network/http/test_h1.py",
     "wire/files.py": "tests/unit/wire/test_messages.py",
     "wire/message.py": "tests/unit/wire/test_messages.py",
     "files/files.py": "tests/vm/test_files.py",
