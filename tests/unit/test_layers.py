@@ -126,7 +126,6 @@ COVERED_ELSEWHERE = {
     "cli/look.py": "tests/unit/cli/test_main.py",
     "cli/life.py": "tests/unit/cli/test_main.py",
     "cli/image.py": "tests/unit/cli/test_main.py",
-    "cli/output.py": "tests/unit/cli/test_main.py",
     "cli/logs.py": "tests/vm/test_life.py",
 }
 

@@ -105,7 +105,9 @@ def test_what_is_said(box: str, tmp_path: Path) -> None:
     assert r.stdout == b"" and r.stderr == f"copied 1 file, 2K, to {box}:/tmp/f\n".encode()
     inside("mkdir /w && ln -s /etc/shadow /w/out && ln -s f /w/in && touch /w/f")
     r = sandlot("cp", f"{box}:/w", f"{tmp_path}/w")
-    assert r.returncode == 0 and b"left out out\n" in r.stderr and b"copied 3 files" in r.stderr
+    assert r.returncode == 0 and b"copied 3 files" in r.stderr
+    assert b"left out out: a link that leads outside the copy, to /etc/shadow\n" in r.stderr
+    assert b"hint: --links all" in r.stderr
     assert sorted(p.name for p in (tmp_path / "w").iterdir()) == ["f", "in"]
     cp("--links", "all", f"{box}:/w", f"{tmp_path}/all")
     assert (tmp_path / "all" / "out").readlink() == Path("/etc/shadow")
@@ -120,10 +122,11 @@ def test_bad_input_is_one_clear_line(box: str, tmp_path: Path) -> None:
         ((f"{box}:/a", f"{box}:/b"), "between the host and one sandbox"),
         ((f"{box}:", d), "not NAME:PATH"),
         ((f"{tmp_path}/none", f"{box}:/tmp"), "no such file"),
-        ((f, f"{box}:/none/f"), "/none: no such folder"),
+        ((f, f"{box}:/none/f"), "/none in the sandbox: no such folder"),
         ((f, f"{box}:/none/"), "/none/ does not exist"),
         ((d, f"{box}:/etc/passwd"), "/etc/passwd is not a folder"),
-        ((f"{box}:/none", d), "/none: no such file"),
+        ((f"{box}:/none", d), "/none in the sandbox: no such file"),
+        ((f"{box}:~/none", d), "~ is not known there"),
         ((f"{box}:/etc", f), "is not a folder"),
         ((f"{box}:/etc/passwd", f"{tmp_path}/none/f"), "no such folder"),
         ((f"{box}:/dev/null", d), "device"),

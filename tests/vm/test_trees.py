@@ -70,7 +70,7 @@ async def test_a_tree_goes_in_and_comes_out_the_same(sb: Sandbox, tmp_path: Path
     assert back.files == done.files and back.size == done.size
     assert (tmp_path / "out" / "sparse").stat().st_blocks * 512 < 4 << 20
     careful = await sb.files.download("/new/in", tmp_path / "careful")
-    assert careful.skipped == ["up"]  # `bin/../bin` might climb out by way of another link
+    assert list(careful.skipped) == ["up"]  # `bin/../bin` might climb out by way of another link
     await sb.files.download("/new/in", tmp_path / "careful")  # over what is there
     assert set(tree(tmp_path / "in")) - set(tree(tmp_path / "careful")) == {"up"}
 
@@ -143,7 +143,7 @@ async def test_limits_of_a_download(sb: Sandbox, tmp_path: Path) -> None:
         await sb.files.download("/w", tmp_path / "w", max_files=2)
     await sb.exec("mkfifo /w/pipe; mknod /w/dev c 1 3; ln -s /etc/shadow /w/out")
     done = await sb.files.download("/w", tmp_path / "w")
-    assert done.skipped == ["out"]
+    assert list(done.skipped) == ["out"]
     assert sorted(p.name for p in (tmp_path / "w").iterdir()) == ["a", "b"]
 
 

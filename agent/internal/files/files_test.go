@@ -79,6 +79,11 @@ func TestPaths(t *testing.T) {
 			t.Errorf("%q is %q and %q", p, dir, name)
 		}
 	}
+	for _, cwd := range []string{"", "/"} {
+		if p, _ := absolute([]byte(cwd), []byte("a")); p != "/a" {
+			t.Error(p)
+		}
+	}
 	if p, _ := absolute([]byte("/w"), []byte("a/../b")); p != "/w/a/../b" {
 		t.Error(p)
 	}

@@ -58,11 +58,7 @@ func absolute(cwd, p []byte) (string, error) {
 	if p[0] == '/' {
 		return string(p), nil
 	}
-	base := string(cwd)
-	if base == "" {
-		base = "/"
-	}
-	return base + "/" + string(p), nil
+	return strings.TrimRight(string(cwd), "/") + "/" + string(p), nil
 }
 
 // split is a path's folder and last name; the name is never empty.

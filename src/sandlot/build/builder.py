@@ -304,7 +304,8 @@ class Builder:
 
     def _hint(self, source: Source) -> str:
         if source is self._context and self._context.ignored:
-            return f"{self._context.ignored} names are left out by .dockerignore"
+            count = self._context.ignored
+            return f"{count} name{' is' if count == 1 else 's are'} left out by .dockerignore"
         return ""
 
     # Section: layers

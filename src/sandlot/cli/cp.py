@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import stat
 import sys
 from dataclasses import dataclass
@@ -46,8 +47,12 @@ def side(text: str) -> Side:
         return Side("", text)
     if not name or not path:
         raise ConfigError(f"{text!r} is not NAME:PATH", hint="write a local path as ./PATH")
+    if path == "~" or path.startswith("~/"):
+        raise ConfigError(
+            f"{text!r}: ~ is not known there", hint="write the whole path, such as /root"
+        )
     # As with Docker, paths in a sandbox begin at its root.
-    return Side(name, path if path.startswith("/") else f"/{path}")
+    return Side(name, re.sub("/+", "/", f"/{path}"))
 
 
 def place(source: Side, kind: str, name: str, target: Side, there: str | None) -> str:
@@ -94,10 +99,12 @@ class Told:
         from sandlot.cli.output import human_size
 
         self.close()
-        for name in done.skipped[:20]:
-            click.echo(f"sandlot: left out {_shown(name)}", err=True)
+        for name, why in list(done.skipped.items())[:20]:
+            click.echo(f"sandlot: left out {_shown(name)}: {why}", err=True)
         if len(done.skipped) > 20:
             click.echo(f"sandlot: and {len(done.skipped) - 20} more", err=True)
+        if any(why.startswith("a link") for why in done.skipped.values()):
+            click.echo("hint: --links all copies every link as it is", err=True)
         if not self._quiet:
             files = f"{done.files} file{'' if done.files == 1 else 's'}"
             click.echo(f"copied {files}, {human_size(done.size)}, to {_shown(target)}", err=True)
@@ -203,9 +210,10 @@ async def _into(source: Side, target: Side, archive: bool, follow: bool, told: T
     place_ = place(source, kind, name, target, there)
     if there is None and await _kind(files, parent(place_)) != _FOLDER:
         raise FileNotFound(
-            f"{_shown(parent(place_))}: no such folder in the sandbox",
+            f"{_shown(parent(place_))} in the sandbox: no such folder",
             path=parent(place_),
             number=2,
+            hint=f"make it first: `sandlot exec {target.name} mkdir -p DIR`",
         )
     if kind == "symlink":
         from sandlot.files.pack import Packer

@@ -136,13 +136,16 @@ def load(
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 def import_(path: str, name: str, quiet: bool) -> None:
     """Make an image of a root file system's tar archive, and print its name."""
-    from sandlot.image.archive import import_root
+    from sandlot.image.archive import import_root, telling
     from sandlot.sandbox.host import Host
 
     progress = Progress(delay=1.0)
     source = _source(path)
     try:
-        with source.open("rb") if isinstance(source, Path) else source as stream:
+        with (
+            telling(source),
+            source.open("rb") if isinstance(source, Path) else source as stream,
+        ):
             made = import_root(
                 Host.current().images, stream, name, progress=None if quiet else progress
             )

@@ -41,7 +41,7 @@ def ago(when: float) -> str:
         if seconds >= size:
             count = seconds // size
             return f"{count} {name}{'s' if count > 1 else ''} ago"
-    return f"{seconds} seconds ago"
+    return f"{seconds} second{'' if seconds == 1 else 's'} ago"
 
 
 class Progress:

@@ -23,21 +23,22 @@ MAX_SKIPPED = 1000
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ZEROS = bytes(1 << 20)
+_ODD = {archive.CHAR: "a device", archive.BLOCK: "a device", archive.FIFO: "a pipe"}
 
 
 @dataclass(kw_only=True)
 class Transfer:
-    """What was copied. `skipped` names what was left out, at most the first thousand."""
+    """What was copied. `skipped` has what was left out, at most the first thousand, and why each."""
 
     files: int = 0
     size: int = 0
-    skipped: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
 
-    def skip(self, name: bytes | str) -> None:
+    def skip(self, name: bytes | str, why: str) -> None:
         """Note something that was left out."""
         if len(self.skipped) < MAX_SKIPPED:
             text = name if isinstance(name, str) else name.decode(errors="surrogateescape")
-            self.skipped.append(text)
+            self.skipped[text] = why
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,9 +153,9 @@ class Extractor:
         else:
             self._skip(member)
 
-    def _skip(self, member: Member) -> None:
+    def _skip(self, member: Member, why: str = "") -> None:
         self.done.files -= 1
-        self.done.skip(b"/".join(member.parts))
+        self.done.skip(b"/".join(member.parts), why or _ODD.get(member.kind, "a link"))
 
     # -- entries -----------------------------------------------------------------------------
 
@@ -260,7 +261,11 @@ class Extractor:
     def _symlink(self, folder: int, name: bytes, member: Member) -> None:
         allowed = self._limits.links
         if allowed == "none" or (allowed == "inside" and not stays_inside(member)):
-            self._skip(member)
+            leads = shown(member.target)
+            why = (
+                "a link" if allowed == "none" else f"a link that leads outside the copy, to {leads}"
+            )
+            self._skip(member, why)
             return
         try:
             os.symlink(member.target, name, dir_fd=folder)
@@ -292,8 +297,7 @@ class Extractor:
                 os.unlink(name, dir_fd=folder)
             os.link(parts[-1], name, src_dir_fd=above, dst_dir_fd=folder, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
-            # What it is another name of was left out.
-            self._skip(member)
+            self._skip(member, "another name of something that was left out")
         finally:
             os.close(above)
 

@@ -367,7 +367,7 @@ class Files:
 
         Args:
             links: symbolic links to copy: those that lead nowhere outside the copy ("inside"),
-                "all", or "none". What is left out is in the result's `skipped`.
+                "all", or "none". The result's `skipped` has what is left out, and why.
             owners: keep user and group numbers; needs the right to.
             follow: when `source` itself is a link, copy what it points to.
             max_size, max_files: more of a sandbox's bytes or files is an error.

@@ -15,6 +15,10 @@ MAX_LINKS = 1 << 18  # files with several names that are remembered; more are se
 _KINDS = {
     stat.S_IFREG: archive.FILE, stat.S_IFDIR: archive.FOLDER, stat.S_IFLNK: archive.SYMLINK,
 }  # fmt: skip
+_ODD = {
+    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+}  # fmt: skip
 
 
 class Packer:
@@ -68,7 +72,7 @@ class Packer:
     def _entry(self, path: bytes, name: bytes, found: os.stat_result) -> Iterator[bytes]:
         kind = _KINDS.get(stat.S_IFMT(found.st_mode))
         if kind is None or kind == archive.FOLDER:
-            self.done.skip(path)
+            self.done.skip(path, _ODD.get(stat.S_IFMT(found.st_mode), "it changed meanwhile"))
             return
         self.done.files += 1
         if found.st_nlink > 1:
@@ -93,7 +97,7 @@ class Packer:
         try:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
-                self.done.skip(path)
+                self.done.skip(path, "it changed meanwhile")
                 return
             left = found.st_size
             self.done.size += left

@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Coroutine
 from typing import Any, TypeVar
 
 from sandlot.errors import (
-    ConfigError,
     FileError,
     FileExists,
     FileForbidden,
@@ -23,7 +22,7 @@ from sandlot.errors import (
 )
 from sandlot.files.paths import shown
 from sandlot.guest.channel import BULK_CREDIT, ChannelStream
-from sandlot.guest.process import guest_text
+from sandlot.guest.process import guest_text, no_user
 from sandlot.guest.session import GuestSession
 from sandlot.wire import frames
 from sandlot.wire.messages import Failed, Message, Ok
@@ -46,14 +45,14 @@ def file_error(number: int, text: str, path: str) -> FileError:
     """An errno of the guest as one of our errors."""
     words = os.strerror(number) if 0 < number < 134 else guest_text(text) or "failed"
     kind = _KINDS.get(number, FileError)
-    message = f"{shown(path)}: {words[:1].lower()}{words[1:]} in the sandbox"
+    message = f"{shown(path)} in the sandbox: {words[:1].lower()}{words[1:]}"
     return kind(message, path=path, number=number, hint=_HINTS.get(number, ""))
 
 
 def failure(failed: Failed, path: str) -> SandboxError:
     """The agent's refusal, as an error for people."""
     if failed.code == "no-user":
-        return ConfigError(f"no such user or group in the sandbox: {guest_text(failed.text)}")
+        return no_user(failed)
     if failed.code == "no-root":
         return WrongState("the sandbox has no root file system yet")
     where = failed.path.decode(errors="surrogateescape") or path

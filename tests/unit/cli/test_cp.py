@@ -13,14 +13,14 @@ from sandlot.cli.cp import Side, parent, place, side
     [
         ("box:/a", Side("box", "/a")), ("box:a/b", Side("box", "/a/b")), ("./a:b", Side("", "./a:b")),
         ("/a:b", Side("", "/a:b")), ("a", Side("", "a")), ("-", Side("", "-")),
-        ("box:/a:b", Side("box", "/a:b")), ("box:.", Side("box", "/.")),
+        ("box://a//b/", Side("box", "/a/b/")), ("box:/a:b", Side("box", "/a:b")), ("box:.", Side("box", "/.")),
     ],
 )  # fmt: skip
 def test_sides(text: str, expected: Side) -> None:
     assert side(text) == expected
 
 
-@pytest.mark.parametrize("text", [":", ":/a", "box:"])
+@pytest.mark.parametrize("text", [":", ":/a", "box:", "box:~/a", "box:~"])
 def test_what_is_no_side(text: str) -> None:
     with pytest.raises(ConfigError):
         side(text)

@@ -39,7 +39,7 @@ def test_codes_and_hostile_texts() -> None:
     assert isinstance(failure(Failed(code="no-user", text="x"), "/a"), ConfigError)
     assert isinstance(failure(Failed(code="no-root"), "/a"), WrongState)
     error = failure(Failed(code="file", text="\x1b[31mred\n", errno=1 << 60), "/a")
-    assert type(error) is FileError and str(error) == "/a: ?[31mred? in the sandbox"
+    assert type(error) is FileError and str(error) == "/a in the sandbox: ?[31mred?"
     named = failure(Failed(code="file", errno=2, path=b"/b\xff"), "/a")
     assert isinstance(named, FileNotFound) and named.path == "/b\udcff"
     assert "disk=" in file_error(28, "", "/a").hint
