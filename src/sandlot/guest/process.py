@@ -217,6 +217,14 @@ def guest_text(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text[:300])
 
 
+def no_user(failed: Failed) -> ConfigError:
+    """The image does not have the user or group that was named."""
+    return ConfigError(
+        f"{guest_text(failed.text)} in the sandbox",
+        hint="the image's /etc/passwd has its users; any number, such as 1000:1000, is possible",
+    )
+
+
 def exec_error(failed: Failed, name: str) -> SandboxError:
     """The agent's refusal to start a program, as an error for people."""
     text = guest_text(failed.text or failed.code)
@@ -224,10 +232,23 @@ def exec_error(failed: Failed, name: str) -> SandboxError:
         message, _, hint = failed.text.partition("\n")
         return WrongState(guest_text(message), hint=guest_text(hint))
     if failed.code == "not-found":
-        return CommandNotFound(f"{name}: command not found in the sandbox")
+        hint = "use an image that has it, or name it by its whole path"
+        if " " in name:
+            hint = "for a line of a shell use `sh -c LINE`"
+        return CommandNotFound(f"{name}: command not found in the sandbox", hint=hint)
     if failed.code == "not-executable":
-        return CommandNotExecutable(f"{name}: cannot be executed ({text})")
-    if failed.code in ("no-user", "no-cwd", "bad-limit"):
+        return CommandNotExecutable(
+            f"{name}: cannot be executed ({text})",
+            hint="make it executable with `chmod +x`, or name what runs it, such as `sh FILE`",
+        )
+    if failed.code == "no-user":
+        return no_user(failed)
+    if failed.code == "no-cwd":
+        return ConfigError(
+            f"it cannot start in {text}",
+            hint="name a folder that is there, or make it first with `mkdir -p`",
+        )
+    if failed.code == "bad-limit":
         return ConfigError(text)
     if failed.code == "resources":
         return ExecError(

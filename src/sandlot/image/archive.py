@@ -7,6 +7,7 @@ JSON + Filesystem Changeset Format" of the Moby project.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -75,7 +76,7 @@ def load_images(
     tell = progress or (lambda stage, fraction: None)
     wanted = Platform.parse(platform) if platform else None
     named = Reference.parse(name) if name else None
-    with store.working():
+    with store.working(), telling(source):
         found: _Archive
         if not isinstance(source, PurePath):
             found = _read_stream(store.blobs, source, tell)
@@ -314,6 +315,22 @@ def _resolve(
 
 
 # Section: small things
+
+
+@contextlib.contextmanager
+def telling(source: object) -> Iterator[None]:
+    """What is wrong with an archive is told with its file, if it is one, and the remedy."""
+    try:
+        yield
+    except ImageError as error:
+        if "ends in the middle" in error.message:
+            error.message = f"it is cut off: {error.message}"
+            error.hint = error.hint or "fetch or save it again, whole"
+        where = str(source) if isinstance(source, PurePath) else "the archive"
+        if not error.message.startswith((where, "the archive")):
+            error.message = f"{where}: {error.message}"
+        error.args = (error.message,)
+        raise
 
 
 def _nameless() -> ImageError:

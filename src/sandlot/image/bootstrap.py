@@ -45,6 +45,9 @@ _MISSING = re.compile(
     r"|(?:Version|Release) '[^']+' for '([^']+)' was not found"
     r"|Couldn't find any package by (?:glob|regex) '([^']+)'"
 )
+_NO_RELEASE = re.compile(
+    r"The repository '\S+ (\S+) (?:In)?Release' (?:does not have|no longer has) a Release file"
+)
 
 
 def check_packages(packages: Sequence[str]) -> None:
@@ -234,6 +237,12 @@ class _Talk:
         if missing is not None:
             name = next(group for group in missing.groups() if group)
             return ImageError(f"there is no package `{name}` in the archive")
+        release = _NO_RELEASE.search(text)
+        if release is not None:
+            return ImageError(
+                f"there is no release `{release[1]}` in the archive",
+                hint="--suite takes the name of a release, such as bookworm or noble",
+            )
         if "No space left on device" in text or "You don't have enough free space" in text:
             return ResourceError("the disk is full", hint="TMPDIR may name another place")
         if re.search(r"Could(n't| not) resolve|Temporary failure|Could not connect|Connection "

@@ -10,23 +10,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from sandlot.engine.config import DEVICE_SIZE, DISK_OFFSET, MIB
-from sandlot.errors import ConfigError, HostError, ResourceError
+from sandlot.engine.config import DISK_OFFSET, MIB
+from sandlot.errors import HostError, ResourceError
 from sandlot.state.lock import locked
 from sandlot.state.sparse import copy_sparse
-
-SMALLEST = 64 * MIB
-
-
-def check_size(size: int) -> int:
-    """A disk's size in bytes, in whole MiB.
-
-    Raises:
-        ConfigError: too small or too large.
-    """
-    if not SMALLEST <= size <= DEVICE_SIZE:
-        raise ConfigError(f"disk size {size // MIB}M is out of range", hint="use 64M to 64G")
-    return size // MIB * MIB
 
 
 def mke2fs() -> str:

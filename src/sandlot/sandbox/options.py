@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sandlot.engine.config import GIB, MIB
+from sandlot.engine.config import DEVICE_SIZE, GIB, MIB
 from sandlot.errors import ConfigError, ResourceError
-from sandlot.sandbox.disk import check_size
 from sandlot.sandbox.naming import readable_name
-from sandlot.sandbox.sizes import check_hostname, check_name, parse_size
+from sandlot.sandbox.sizes import check_hostname, check_name, check_range, parse_size
 from sandlot.state.records import SandboxRecord
 
 SMALLEST_MEMORY = 96 * MIB
 LARGEST_MEMORY = 512 * GIB
+SMALLEST_DISK = 64 * MIB
 SPARE_DISK = 64 * MIB
 
 
@@ -56,8 +56,7 @@ def make_record(
         ResourceError: the host is too small for it.
     """
     memory_bytes = parse_size(memory, "memory") // MIB * MIB
-    if not SMALLEST_MEMORY <= memory_bytes <= LARGEST_MEMORY:
-        raise ConfigError(f"memory {memory} is out of range", hint="use 96M to 512G")
+    check_range(memory, memory_bytes, "memory", SMALLEST_MEMORY, LARGEST_MEMORY)
     if memory_bytes > host_memory():
         raise ResourceError(
             f"not enough memory: {memory_bytes // MIB}M asked, the host has {host_memory() // MIB}M",
@@ -70,7 +69,8 @@ def make_record(
             f"not enough processors: {cpus} asked, the host has {os.cpu_count()}",
             hint="ask for fewer with cpus= or --cpus",
         )
-    disk_bytes = check_size(parse_size(disk, "disk"))
+    disk_bytes = parse_size(disk, "disk") // MIB * MIB
+    check_range(disk, disk_bytes, "disk", SMALLEST_DISK, DEVICE_SIZE)
     free = shutil.disk_usage(data).free
     if free < SPARE_DISK:
         raise ResourceError(

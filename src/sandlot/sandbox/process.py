@@ -10,6 +10,7 @@ from sandlot.guest.process import ExitStatus, GuestProcess, InputStream, OutputS
 from sandlot.wire.messages import Signal
 
 _SCOPES = {"process": Signal.PROCESS, "group": Signal.GROUP, "all": Signal.ALL}
+_SIGNALS = "use a name such as TERM or SIGTERM, or a number from 1 to 64"
 
 
 def signal_number(value: int | str) -> int:
@@ -21,11 +22,11 @@ def signal_number(value: int | str) -> int:
     if isinstance(value, str) and not value.isdigit():
         name = value.upper() if value.upper().startswith("SIG") else f"SIG{value.upper()}"
         if name not in signals.Signals.__members__:
-            raise ConfigError(f"{value!r} is not a signal")
+            raise ConfigError(f"{value!r} is not a signal", hint=_SIGNALS)
         return signals.Signals[name].value
     number = int(value)
     if not 0 < number <= 64:
-        raise ConfigError(f"{value} is not a signal")
+        raise ConfigError(f"{value} is not a signal", hint=_SIGNALS)
     return number
 
 

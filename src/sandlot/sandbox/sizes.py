@@ -24,10 +24,42 @@ def parse_size(value: int | str, what: str = "size") -> int:
             raise ConfigError(f"{what} {value} is not a size", hint="use for example 512M or 4G")
         return value
     found = _SIZE.match(str(value).strip())
-    size = int(float(found[1]) * 1024 ** _UNITS[found[2].upper()]) if found else 0
+    size = int(float(found[1]) * _bytes(found[2].upper())) if found else 0
     if size <= 0:
         raise ConfigError(f"{what} {value!r} is not a size", hint="use for example 512M or 4G")
     return size
+
+
+def check_range(value: int | str, size: int, what: str, least: int, most: int) -> None:
+    """Raise ConfigError unless `size`, which `value` stands for, lies between two whole MiB.
+
+    A number without a unit is bytes, which nobody means who writes a small one.
+    """
+    if least <= size <= most:
+        return
+    near, bound = ("small", f"the least is {_short(least)}") if size < least else (
+        "large", f"the most is {_short(most)}"
+    )  # fmt: skip
+    text = str(value).strip()
+    if text.isdigit():
+        meant = next((unit for unit in "MG" if least <= int(text) * _bytes(unit) <= most), "")
+        raise ConfigError(
+            f"{what} {text} means {text} byte{'' if text == '1' else 's'}, and {bound}",
+            hint=f"did you mean {text}{meant}?" if meant else "use for example 512M or 4G",
+        )
+    raise ConfigError(
+        f"{what} {text} is too {near}: {bound}", hint=f"use {_short(least)} to {_short(most)}"
+    )
+
+
+def _bytes(unit: str) -> int:
+    return 1 << (10 * _UNITS[unit])
+
+
+def _short(size: int) -> str:
+    """A whole number of MiB, as people write it."""
+    gigabytes = size % _bytes("G") == 0
+    return f"{size // _bytes('G')}G" if gigabytes else f"{size // _bytes('M')}M"
 
 
 def parse_duration(value: float | str | None, what: str = "timeout") -> float | None:

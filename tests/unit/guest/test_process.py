@@ -152,3 +152,21 @@ async def test_a_contradictory_answer_is_the_guests_fault() -> None:
 def test_what_a_guest_says_cannot_write_to_the_terminal() -> None:
     said = exec_error(Failed(code="failed", text="\x1b[2J\nowned" + "x" * 9999), "prog").message
     assert said.isprintable() and len(said) < 400
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "says", "hint"),
+    [
+        ("no-user", "ghost: no such user or group", "ghost: no such user", "/etc/passwd"),
+        ("no-cwd", "/nope: no such file", "cannot start in /nope: no such", "mkdir -p"),
+        ("not-found", "", "prog: command not found", "whole path"),
+        ("not-executable", "permission denied", "prog: cannot be executed", "chmod"),
+    ],
+)
+def test_refusals_carry_the_remedy(code: str, text: str, says: str, hint: str) -> None:
+    error = exec_error(Failed(code=code, text=text), "prog")
+    assert says in error.message and hint in error.hint
+
+
+def test_a_whole_line_as_one_word() -> None:
+    assert "sh -c" in exec_error(Failed(code="not-found"), "ls -la").hint

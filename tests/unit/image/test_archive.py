@@ -203,8 +203,12 @@ def test_bad_archives(store: ImageStore, other: ImageStore, tmp_path: Path) -> N
     whole = (tmp_path / "docker.tar").read_bytes()
     for data in (b"", b"no archive at all", whole[: len(whole) // 2], gzip.compress(whole)[:-20]):
         (tmp_path / "cut").write_bytes(data)
-        with pytest.raises(ImageError):
+        with pytest.raises(ImageError) as caught:
             load_images(store, tmp_path / "cut")
+        assert caught.value.message.startswith(f"{tmp_path}/cut: ") and caught.value.hint
+        assert ("cut off" in caught.value.message) == (len(data) > 100), caught.value
+        with pytest.raises(ImageError, match="the archive"):
+            load_images(store, io.BytesIO(data))
         assert left(store) == []
     for missing in (tmp_path / "missing", tmp_path):
         with pytest.raises(ImageError):

@@ -61,6 +61,10 @@ def fake_tool(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> Non
     [
         ("E: Unable to locate package nosuch", "no package `nosuch`"),
         ("E: Package 'old' has no installation candidate", "no package `old`"),
+        (
+            "E: The repository 'http://x nosuch Release' does not have a Release file.",
+            "no release `nosuch` in the archive",
+        ),
         ("Err:1 x: Temporary failure resolving 'mirror.example'", "cannot be reached"),
         ("dpkg: error: write: No space left on device", "disk is full"),
         ("E: it broke", "unshare mode: E: it broke"),

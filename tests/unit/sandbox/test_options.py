@@ -34,8 +34,9 @@ def test_a_record_from_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
-        ({"memory": "95M"}, ConfigError, "memory 95M is out of range"),
-        ({"memory": "513G"}, ConfigError, "out of range"),
+        ({"memory": "95M"}, ConfigError, "memory 95M is too small: the least is 96M"),
+        ({"memory": "513G"}, ConfigError, "memory 513G is too large: the most is 512G"),
+        ({"memory": 512}, ConfigError, "memory 512 means 512 bytes, and the least is 96M"),
         ({"memory": "much"}, ConfigError, "memory 'much' is not a size"),
         ({"memory": "500G"}, ResourceError, "not enough memory"),
         ({"cpus": 0}, ConfigError, "cpus 0"),
@@ -43,8 +44,8 @@ def test_a_record_from_words(tmp_path: Path) -> None:
         ({"cpus": 1.5}, ConfigError, r"cpus 1\.5"),
         ({"cpus": True}, ConfigError, "cpus True"),
         ({"cpus": 64}, ResourceError, "not enough processors"),
-        ({"disk": "1M"}, ConfigError, "disk size 1M"),
-        ({"disk": "65G"}, ConfigError, "disk size"),
+        ({"disk": "1M"}, ConfigError, "disk 1M is too small: the least is 64M"),
+        ({"disk": "65G"}, ConfigError, "disk 65G is too large: the most is 64G"),
         ({"name": "a b"}, ConfigError, "'a b' is not a name"),
         ({"name": ""}, ConfigError, "'' is not a name"),
         ({"hostname": "a_b"}, ConfigError, "host name"),

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from sandlot.errors import ConfigError
-from sandlot.sandbox.sizes import check_hostname, check_name, parse_duration, parse_size
+from sandlot.sandbox.sizes import (
+    check_hostname,
+    check_name,
+    check_range,
+    parse_duration,
+    parse_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -68,3 +74,20 @@ def test_host_names(name: str) -> None:
 def test_what_is_no_host_name(name: str) -> None:
     with pytest.raises(ConfigError):
         check_hostname(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "hint"),
+    [
+        ("512", "disk 512 means 512 bytes, and the least is 64M", "did you mean 512M?"),
+        ("1", "disk 1 means 1 byte, and", "did you mean 1G?"),
+        (100000000000, "100000000000 bytes, and the most is 64G", "use for example 512M or 4G"),
+        ("5K", "disk 5K is too small: the least is 64M", "use 64M to 64G"),
+        ("100G", "disk 100G is too large: the most is 64G", "use 64M to 64G"),
+    ],
+)
+def test_the_mistake_in_a_size_is_named(text: int | str, says: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_range(text, parse_size(text), "disk", 64 << 20, 64 << 30)
+    assert says in caught.value.message and caught.value.hint == hint
+    check_range("64M", 64 << 20, "disk", 64 << 20, 64 << 30)
