@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shlex
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -98,8 +101,33 @@ async def test_a_command_that_fails(image: str, context: Path) -> None:
         await build_image(context, "failed", tell=lines.append)
     assert caught.value.exit_code == 3 and caught.value.line == 2
     said = [line.split(" ", 2)[2] for line in lines if line.startswith("#2 ")]
-    assert {"before", "why"} <= set(said) and any("ERROR" in line for line in lines)
+    assert {"before", "why"} <= set(said)
+    assert lines[-1].startswith("#2 ERROR after ") and not any("failed with" in x for x in lines)
     assert not [i for i in Host.current().images.list() if i.name == "failed:latest"]
+
+
+async def test_a_user_that_is_not_there(image: str, context: Path) -> None:
+    (context / "Dockerfile").write_text(f"FROM {image}\nUSER ghost\nWORKDIR /x\nRUN true\n")
+    with pytest.raises(BuildError, match=r"^line 4: .*ghost") as caught:
+        await build_image(context, "failed")
+    assert caught.value.line == 4 and caught.value.hint == "USER in line 2 names it"
+
+
+async def test_what_a_command_leaves_running_is_ended_before_its_layer_is_taken(
+    sb: Sandbox,
+) -> None:
+    left = "trap '' TERM HUP; while true; do echo x >> /noise; sleep 0.01; done"
+    await sb.exec(f"setsid sh -c {shlex.quote(left)} >/dev/null 2>&1 &", check=True)
+    job = await sb.spawn("sleep 1000", detached=True)
+    await sb.exec("until [ -s /noise ]; do sleep 0.05; done", check=True, timeout=60)
+    layer = b"".join([piece async for piece in sb.files.upper_layer()])
+    with tarfile.open(fileobj=io.BytesIO(layer)) as archive:
+        noise = archive.extractfile("noise")
+        assert noise is not None
+        size = len(noise.read())
+    assert (await job.wait()).signal == 9
+    assert (await sb.exec(["pgrep", "-f", "noise"])).exit_code == 1
+    assert (await sb.files.stat("/noise")).size == size > 0
 
 
 def test_the_command_line(image: str, context: Path) -> None:

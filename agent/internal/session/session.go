@@ -96,8 +96,11 @@ func (v *Server) mounted() bool {
 	return v.root != nil
 }
 
-// upper opens the folder that holds what was written over the image.
+// upper opens the folder that holds what was written over the image. What is still running is ended
+// first: a layer is what a command has left behind, and nobody may write to it while it is read.
 func (v *Server) upper() (int, error) {
+	v.Groups.Kill()
+	v.waitEmpty(5 * time.Second)
 	v.mu.Lock()
 	root := v.root
 	v.mu.Unlock()

@@ -26,7 +26,8 @@ NETWORKS = ("default", "none")
 
 
 async def build_image(
-    context: str | os.PathLike[str], name: str, *, dockerfile: str | os.PathLike[str] | None = None,
+    context: str | os.PathLike[str], name: str | None = None, *,
+    dockerfile: str | os.PathLike[str] | None = None,
     arguments: Mapping[str, str] | None = None, target: str = "", cache: bool = True,
     pull: str | None = None, network: str = "default", platform: str | None = None,
     labels: Mapping[str, str] | None = None, memory: int | str = "2G", cpus: int = 1,
@@ -41,7 +42,7 @@ async def build_image(
 
     Args:
         context: the folder that COPY and ADD copy from.
-        name: what the image is to be called.
+        name: what the image is to be called; None for one that is known by its id only.
         dockerfile: `Dockerfile` in the context when None.
         arguments: values for ARG.
         target: the stage to build, the last one when empty.
@@ -60,7 +61,8 @@ async def build_image(
         ImageError, RegistryError: an image that it begins with cannot be had.
         ResourceError, StateError, EngineUnavailable, KernelUnavailable, BootError
     """
-    Reference.parse(name)
+    if name is not None:
+        Reference.parse(name)
     if network not in NETWORKS:
         raise ConfigError(f"network {network[:40]!r} is not known", hint="use none or default")
     host_platform = Platform.host()
@@ -70,6 +72,11 @@ async def build_image(
             hint="their commands would have to run here; build on such a machine",
         )
     root = Path(context)
+    if str(context) == "-":
+        raise ConfigError(
+            "the build's context cannot be standard input",
+            hint="for a Dockerfile on standard input: sandlot build -f - DIR < Dockerfile",
+        )
     if not root.is_dir():
         raise ConfigError(f"{root} is not a folder", hint="name the folder of the build's files")
     path = Path(dockerfile) if dockerfile is not None else root / "Dockerfile"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -17,12 +19,12 @@ from sandlot.build.selection import Found, parse_mode, parse_owner, place, selec
 from sandlot.build.sources import Context, ImageFiles, Source, digest_of_file
 from sandlot.build.state import State, apply
 from sandlot.build.variables import PROXIES, Scope, platform_arguments
-from sandlot.errors import BuildError, ImageError
+from sandlot.errors import BuildError, ImageError, SandboxError
 from sandlot.image.compression import Plain, compression_of
 from sandlot.image.config import ImageConfig
 from sandlot.image.manifest import Platform
 from sandlot.image.packing import PackedLayer, add_image, pack_layer
-from sandlot.image.steps import step_name
+from sandlot.image.steps import step_name, untagged_name
 from sandlot.image.tar import read_tar
 from sandlot.image.tree import Node
 from sandlot.sandbox.pulling import find_image
@@ -66,8 +68,8 @@ class Builder:
         self._done: dict[int, State] = {}
         self._images: dict[str, Image] = {}
 
-    async def build(self, name: str, source: str) -> Image:
-        """Build the target and give it a name. Raises BuildError and what pulling raises."""
+    async def build(self, name: str | None, source: str) -> Image:
+        """Build the target and give it a name, if any. Raises BuildError and what pulling raises."""
         scope = self._first_scope()
         bases = [scope.expand(s.base.image, s.base.line) for s in self._dockerfile.stages]
         stages = order(self._dockerfile, self._options.target, bases)
@@ -77,10 +79,11 @@ class Builder:
         self._tell_unused()
         labels = {**state.config.labels, **self._options.labels}
         config = replace(state.config, labels=labels)
-        self._progress.begin(f"writing image {name}")
+        self._progress.begin(f"writing image {name}" if name else "writing the image")
+        key = f"{state.key} {json.dumps(config.to_json(), sort_keys=True)}"
         made = await asyncio.to_thread(
-            add_image, self._store, name, config, state.layers, history=state.history,
-            source=source, key=state.key,
+            add_image, self._store, name or untagged_name(hashlib.sha256(key.encode()).hexdigest()),
+            config, state.layers, history=state.history, source=source, key=state.key,
         )  # fmt: skip
         self._progress.done()
         return made
@@ -105,7 +108,7 @@ class Builder:
 
         def title(instruction: Instruction) -> str:
             name = f"{stage.name} " if stage.name else ""
-            return f"[{name}{number}/{total}] {' '.join(instruction.text.split())}"
+            return f"[{name}{number}/{total}] {' '.join(instruction.shown().split())}"
 
         self._progress.begin(title(stage.base))
         state = await self._base(stage, base, first)
@@ -117,11 +120,14 @@ class Builder:
             try:
                 state = await self._step(stage, state, instruction)
             except BuildError as error:
+                self._progress.failed()  # why is in the error, which is told once
                 if error.line is None:
-                    located = BuildError(error.message, hint=error.hint, line=instruction.line)
-                    self._progress.failed(located.message)
-                    raise located from error
-                self._progress.failed(error.message)
+                    raise BuildError(
+                        error.message, hint=error.hint, line=instruction.line
+                    ) from error
+                raise
+            except SandboxError:
+                self._progress.failed()
                 raise
         return state
 

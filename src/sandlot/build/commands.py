@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sandlot.build.state import State, words
-from sandlot.errors import BuildError, ExecError
+from sandlot.errors import BuildError, ConfigError, ExecError
 from sandlot.image.packing import PackedLayer, pack_layer
 from sandlot.image.tar import Member, read_tar
 from sandlot.sandbox.sandbox import Sandbox
@@ -84,6 +84,11 @@ async def run_command(
             raise BuildError(
                 f"`{run.text[:200]}` cannot be started: {error.message}", hint=error.hint,
                 line=run.line, exit_code=error.exit_code,
+            ) from error  # fmt: skip
+        except ConfigError as error:  # the user: WORKDIR makes its folder
+            raise BuildError(
+                f"`{run.text[:200]}` cannot be started: {error.message}", line=run.line,
+                hint=f"USER in line {state.user_line} names it" if state.user_line else error.hint,
             ) from error  # fmt: skip
 
         async def follow(name: str, stream: OutputStream) -> None:

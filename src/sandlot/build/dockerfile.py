@@ -33,12 +33,22 @@ class Heredoc:
     expand: bool
 
 
+def _told(heredocs: tuple[Heredoc, ...]) -> str:
+    """` (line; line)` for each."""
+    texts = ("; ".join(filter(str.strip, each.content.splitlines())) for each in heredocs)
+    return "".join(f" ({text})" for text in texts)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Instruction:
-    """One instruction. `text` is the whole of it, to be shown."""
+    """One instruction. `text` is the whole of it, without the texts of heredocs."""
 
     line: int
     text: str
+
+    def shown(self) -> str:
+        """For people."""
+        return self.text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +96,10 @@ class Run(Command):
     heredocs: tuple[Heredoc, ...] = ()
     network: str = ""
 
+    def shown(self) -> str:
+        """With what its heredocs say, each of their lines after a semicolon."""
+        return self.text + _told(self.heredocs)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cmd(Command):
@@ -115,6 +129,10 @@ class Copy(Instruction):
     chown: str = ""
     chmod: str = ""
     unpack: bool = False
+
+    def shown(self) -> str:
+        """With what its heredocs say, each of their lines after a semicolon."""
+        return self.text + _told(self.heredocs)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,9 +62,9 @@ class BuildProgress:
         """The step has ended well."""
         self._tell(f"#{self._number} DONE {time.monotonic() - self._began:.1f}s")
 
-    def failed(self, reason: str) -> None:
-        """The step has failed."""
-        self._tell(f"#{self._number} ERROR {_fit(reason)}")
+    def failed(self) -> None:
+        """The step has failed; why is said by the error."""
+        self._tell(f"#{self._number} ERROR after {time.monotonic() - self._began:.1f}s")
 
     def _line(self, line: bytes) -> None:
         text = line.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="replace")

@@ -50,7 +50,7 @@ class State:
     """Layers, lowest first, and configuration; `key` is what both were made from.
 
     `image` is the name in the store of an image of exactly these layers, and empty when there is
-    none: nothing has been put over `scratch`.
+    none: nothing has been put over `scratch`. `user_line` is where USER was, if it was.
     """
 
     key: str
@@ -60,6 +60,7 @@ class State:
     scope: Scope = field(default_factory=Scope)
     shell: tuple[str, ...] = DEFAULT_SHELL
     cmd_is_own: bool = False
+    user_line: int = 0
     history: tuple[dict[str, Any], ...] = ()
 
     def next_key(self, *inputs: object) -> str:
@@ -76,7 +77,7 @@ class State:
 
     def remember(self, instruction: Instruction, *, layer: bool) -> State:
         """With one more line of history."""
-        line: dict[str, Any] = {"created_by": instruction.text[:4000]}
+        line: dict[str, Any] = {"created_by": instruction.shown()[:4000]}
         if not layer:
             line["empty_layer"] = True
         return replace(self, history=(*self.history, line))
@@ -106,6 +107,7 @@ def apply(state: State, instruction: Instruction) -> State:
         config = replace(config, working_dir=state.path(path).rstrip("/") or "/")
     elif isinstance(instruction, User):
         config = replace(config, user=one(instruction.user))
+        state = replace(state, user_line=line)
     elif isinstance(instruction, Cmd):
         config = replace(config, cmd=words(state, instruction))
         state = replace(state, cmd_is_own=True)

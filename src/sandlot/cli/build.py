@@ -16,8 +16,8 @@ from sandlot.cli.options import whole_cpus
 
 @click.command(epilog="Example: sandlot build -t app:1.0 --build-arg VERSION=1.0 .")
 @click.option(
-    "-t", "--tag", "names", multiple=True, required=True, metavar="NAME",
-    help="What to call the image; repeat it.",
+    "-t", "--tag", "names", multiple=True, metavar="NAME",
+    help="What to call the image; repeat it. Without it, its id.",
 )  # fmt: skip
 @click.option(
     "-f",
@@ -75,8 +75,8 @@ def build(
             Path(file).write_bytes(sys.stdin.buffer.read())
         made = asyncio.run(
             build_image(
-            folder, names[0], dockerfile=file, arguments=given, labels=marks, target=target,
-            cache=not no_cache, pull="always" if pull else None, network=network,
+            folder, names[0] if names else None, dockerfile=file, arguments=given, labels=marks,
+            target=target, cache=not no_cache, pull="always" if pull else None, network=network,
             platform=platform, memory=memory, cpus=cpus, disk=disk, tell=None if quiet else tell,
         ))  # fmt: skip
     for name in names[1:]:

@@ -143,7 +143,8 @@ COMMANDS: dict[str, Docker] = {
         _all(_same, "-a", "--archive", "-L", "--follow-link", "-q", "--quiet"),
     ),
     "build": Docker(
-        DIFFERENT, "progress is always plain; see docs/guides/build-from-a-dockerfile.md",
+        DIFFERENT, "the context is a folder, not `-` or an address; progress is always plain; "
+        "see docs/guides/build-from-a-dockerfile.md",
         {**_all(_same, "-t", "--tag", "-f", "--file", "--build-arg", "--label", "--target",
                 "--no-cache", "--pull", "-q", "--quiet"),
          "--network": (DIFFERENT, "default and none; there is no network in a sandbox yet"),

@@ -195,15 +195,17 @@ def save(names: tuple[str, ...], output: str | None, format_: str, quiet: bool) 
 @click.option("-a", "--all", "everything", is_flag=True, help="The steps of builds too.")
 def ls(json_: bool, quiet: bool, everything: bool) -> None:
     """List the images. The size is what is unpacked, with what other images share."""
-    from sandlot.image.steps import is_step
+    from sandlot.image.steps import is_untagged
     from sandlot.sandbox.host import Host
 
-    images = [i for i in Host.current().images.list() if everything or not is_step(i.name)]
+    images = Host.current().images.list(steps=everything)
+    names = ["<none>" if is_untagged(i.name) else i.name for i in images]
     if json_:
         as_json(
             [
                 {
-                    "name": i.name, "id": i.id, "digest": i.digest, "size": i.size,
+                    "name": None if is_untagged(i.name) else i.name, "id": i.id,
+                    "digest": i.digest, "size": i.size,
                     "platform": str(i.platform), "created": i.created, "source": i.source,
                     "config": i.config.to_json(),
                 }
@@ -217,8 +219,8 @@ def ls(json_: bool, quiet: bool, everything: bool) -> None:
         table(
             ("NAME", "ID", "PLATFORM", "SIZE", "CREATED"),
             [
-                (i.name, i.id[7:19], str(i.platform), human_size(i.size), ago(i.created))
-                for i in images
+                (name, i.id[7:19], str(i.platform), human_size(i.size), ago(i.created))
+                for name, i in zip(names, images, strict=True)
             ],
         )
 
@@ -251,7 +253,7 @@ def rm(names: tuple[str, ...]) -> None:
     from sandlot.sandbox.host import Host
 
     for name in names:
-        click.echo(Host.current().images.remove(name).name)
+        click.echo(Host.current().images.remove(name).title)
 
 
 def _source(path: str) -> Path | BinaryIO:
@@ -265,8 +267,9 @@ def _source(path: str) -> Path | BinaryIO:
 
 def _described(store: ImageStore, image: Image) -> dict[str, Any]:
     from sandlot.image.manifest import MAX_CONFIG, parse_config
+    from sandlot.image.steps import is_untagged
 
-    same = [each for each in store.list() if each.id == image.id]
+    same = [e for e in store.list() if e.id == image.id and not is_untagged(e.name)]
     raw: Mapping[str, Any] = {"config": image.config.to_json()}
     if store.blobs.exists(image.id):
         raw = parse_config(store.blobs.read(image.id, MAX_CONFIG), name=image.name).raw

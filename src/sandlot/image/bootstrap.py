@@ -6,6 +6,7 @@ where user namespaces and subordinate ids are to be had, else `fakechroot`.
 
 from __future__ import annotations
 
+import array
 import contextlib
 import fcntl
 import os
@@ -15,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import termios
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -190,6 +192,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)  # what has outlived its parent
 
 
+def _has_data(pipe: IO[bytes]) -> bool:
+    count = array.array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count[0] > 0
+
+
 class _Talk:
     """What `mmdebstrap` says while it works: progress, and in the end the reason it failed."""
 
@@ -221,7 +229,8 @@ class _Talk:
                     break
                 if self._stdout in ready:
                     break
-        self._progress("pack", 0.9)
+        if _has_data(self._stdout):  # else it has failed
+            self._progress("pack", 0.9)
         self._reader = threading.Thread(target=self._drain, daemon=True)
         self._reader.start()
 

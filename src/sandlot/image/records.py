@@ -9,6 +9,7 @@ from sandlot.image.config import ImageConfig
 from sandlot.image.digest import check_digest
 from sandlot.image.manifest import Platform
 from sandlot.image.reference import Reference
+from sandlot.image.steps import is_untagged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +42,11 @@ class Image:
     created: float
     source: str
     key: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name, or the beginning of the id of an image that was built without one."""
+        return self.id[7:19] if is_untagged(self.name) else self.name
 
     @property
     def reference(self) -> Reference:

@@ -43,7 +43,7 @@ from sandlot.image.manifest import (
 from sandlot.image.records import Image
 from sandlot.image.reference import Reference, nearest
 from sandlot.image.scratch import reap, scratch
-from sandlot.image.steps import is_step
+from sandlot.image.steps import is_internal, is_step
 from sandlot.image.tally import Tally
 
 if TYPE_CHECKING:
@@ -90,20 +90,24 @@ class ImageStore:
             image = self._find(name)
             if image is not None:
                 return image
-            others = [other.reference for other in self._all() if not is_step(other.name)]
+            others = [other.reference for other in self._all() if not is_internal(other.name)]
         near = nearest(Reference.parse(name), others)
         see = "see `sandlot image ls`"
         hint = f"did you mean `{near.familiar}`? {see}" if near else see
         raise ImageNotFound(f"there is no image `{name}`", hint=hint)
 
-    def list(self) -> list[Image]:
-        """All images, by name. Unreadable records are left out."""
+    def list(self, *, steps: bool = False) -> list[Image]:
+        """All images, by name. Unreadable records are left out.
+
+        With `steps`, those too that stand for the steps of builds, which are kept to be used again.
+        """
         with self._lock(fcntl.LOCK_SH):
-            return sorted(self._all(), key=lambda image: image.name)
+            found = [image for image in self._all() if steps or not is_step(image.name)]
+        return sorted(found, key=lambda image: image.name)
 
     def find_key(self, key: str) -> Image | None:
         """An image that was built with this key, which is not empty."""
-        return next((image for image in self.list() if key and image.key == key), None)
+        return next((image for image in self.list(steps=True) if key and image.key == key), None)
 
     def device(self, image: Image) -> Sequence[tuple[Path, int, int]]:
         """The block device of an image: (file, offset, length) in bytes, one behind the other.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sandlot.errors import SandboxError
 from sandlot.image import ImageStore
-from sandlot.image.steps import is_step, old_steps
+from sandlot.image.steps import old_steps, untagged
 from sandlot.sandbox.host import Host
 from sandlot.sandbox.listing import dead_doors
 from sandlot.state.lock import FileLock, is_held
@@ -57,7 +57,7 @@ def disk_usage() -> list[Usage]:
         going[found.kind] = going.get(found.kind, 0) + found.size
     seen: set[tuple[int, int]] = set()
     kinds = (
-        ("images", paths.images, sum(not is_step(i.name) for i in host.images.list())),
+        ("images", paths.images, len(host.images.list())),
         ("sandboxes", paths.sandboxes, len(host.sandboxes.all(sweep=False))),
         ("templates", paths.templates, sum(1 for p in _folders(paths.templates))),
         ("kernels", paths.kernels, sum(1 for p in _folders(paths.kernels))),
@@ -77,7 +77,7 @@ def prune(
     Args:
         dry_run: only say what would be removed.
         everything: also every template, empty disk, old kernel and step of a build that is not used;
-            they are made again when they are needed.
+            they are made again when they are needed. And every image that was built without a name.
         stopped: also all stopped sandboxes, with their disks.
 
     Returns:
@@ -219,9 +219,15 @@ def _kernels(host: Host, everything: bool) -> Iterator[_Item]:
 
 
 def _steps(host: Host, everything: bool) -> Iterator[_Item]:
-    """Steps of builds; of the size of each, its own layer's contents are most."""
-    store = host.images
-    for image in old_steps(store, 0.0 if everything else KEEP_UNUSED):
+    """Steps of builds, and images that were built without a name.
+
+    Of the size of a step, its own layer's contents are most; an image has the layers of its steps.
+    """
+    store, older = host.images, 0.0 if everything else KEEP_UNUSED
+    for image in untagged(store, older):
+        found = Leftover("images", image.title, 0, "built without a name")
+        yield _Item(found, lambda name=image.name: _forget(store, name))  # type: ignore[misc]
+    for image in old_steps(store, older):
         taken = size(store.layers.data(image.diff_ids[-1])) if image.diff_ids else 0
         found = Leftover("images", image.name, taken, "a step of a build, done again when needed")
         yield _Item(found, lambda name=image.name: _forget(store, name))  # type: ignore[misc]

@@ -119,7 +119,7 @@ class Sandbox(Programs, Life):
             detached=detached, auto_remove=auto_remove, stop_signal=chosen, **policy
         )
         record = make_record(
-            name=name, image=found.name, image_digest=found.id, memory=memory, cpus=cpus, disk=disk,
+            name=name, image=found.title, image_digest=found.id, memory=memory, cpus=cpus, disk=disk,
             env={**config.env, **(env or {})},
             workdir=workdir if workdir is not None else config.working_dir,
             user=user if user is not None else config.user,

@@ -27,7 +27,8 @@ class ImageStore(origin.ImageStore):
 
 
 def build_image(
-    context: str | os.PathLike[str], name: str, *, dockerfile: str | os.PathLike[str] | None = None,
+    context: str | os.PathLike[str], name: str | None = None, *,
+    dockerfile: str | os.PathLike[str] | None = None,
     arguments: Mapping[str, str] | None = None, target: str = "", cache: bool = True,
     pull: str | None = None, network: str = "default", platform: str | None = None,
     labels: Mapping[str, str] | None = None, memory: int | str = "2G", cpus: int = 1,

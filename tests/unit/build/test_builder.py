@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import stat
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from sandlot.build import builder as builder_module
 from sandlot.build.api import build_image
 from sandlot.build.sources import ImageFiles
+from sandlot.cli.main import cli
 from sandlot.errors import BuildError, ConfigError
 from sandlot.image.config import ImageConfig
+from sandlot.image.manifest import MAX_CONFIG, parse_config
 from sandlot.image.packing import PackedLayer, add_image, pack_layer
 from sandlot.image.records import Image
-from sandlot.image.steps import is_step
+from sandlot.image.steps import KEPT_FOR, is_step
 from sandlot.sandbox.host import Host
+from sandlot.sandbox.housekeeping import prune
 
 PASSWD = b"root:x:0:0::/:\napp:x:5:6::/:\n"
 
@@ -172,9 +178,78 @@ async def test_steps_are_done_once(
     assert len(ran) == 6
     await build(host, context, text, cache=False)
     assert len(ran) == 8
-    assert {image.name for image in host.images.list() if not is_step(image.name)} == {
-        "base:latest", "made:1",
-    }  # fmt: skip
+    assert {image.name for image in host.images.list()} == {"base:latest", "made:1"}
+    assert sum(is_step(image.name) for image in host.images.list(steps=True)) == 8
+
+
+async def test_steps_are_kept_for_a_month(
+    host: Host, base: str, context: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the cache may grow to: at the end of a build older steps go, and their layers too."""
+    await build(host, context, "FROM base\nCOPY app/lib /old\n")
+    host.images.remove("made:1")
+    (old,) = [image for image in host.images.list(steps=True) if is_step(image.name)]
+    assert host.images.layers.has(old.diff_ids[-1])
+    record = host.images._record(old.reference)
+    about = json.loads(record.read_text())
+    for age, kept in ((KEPT_FOR - 3600, True), (KEPT_FOR + 3600, False)):
+        record.write_text(json.dumps({**about, "created": time.time() - age}))
+        await build(host, context, "FROM base\nCOPY app/main.py /new\n")
+        names = [image.name for image in host.images.list(steps=True) if is_step(image.name)]
+        assert (old.name in names) is kept and len(names) == 1 + kept
+    assert not host.images.layers.has(old.diff_ids[-1])
+    assert (await build(host, context, "FROM base\nCOPY app/main.py /new\n")).cached == 1
+
+
+async def test_without_a_name(host: Host, base: str, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM base\nCOPY app /app\n")
+    made = await build_image(context)
+    (context / "Dockerfile").write_text("FROM base\nCOPY app /app\nENV A=1\n")
+    other = await build_image(context)
+    again = await build_image(context)
+    assert made.id != other.id == again.id
+    assert host.images.get(made.id).id == host.images.get(made.id[7:19]).id == made.id
+    assert sorted(i.title for i in host.images.list()) == sorted(
+        ["base:latest", made.id[7:19], other.id[7:19]]
+    )
+    listed = CliRunner().invoke(cli, ["image", "ls"]).stdout
+    assert listed.count("<none>") == 2 and made.id[7:19] in listed and "internal" not in listed
+    (one,) = [i for i in json.loads(CliRunner().invoke(cli, ["image", "ls", "--json"]).stdout)
+              if i["id"] == made.id]  # fmt: skip
+    assert one["name"] is None
+    (one,) = json.loads(CliRunner().invoke(cli, ["image", "inspect", made.id]).stdout)
+    assert one["RepoTags"] == [] and one["RepoDigests"] == []
+    assert CliRunner().invoke(cli, ["image", "tag", made.id[7:19], "named"]).exit_code == 0
+    assert host.images.get("named").id == made.id
+    assert prune(dry_run=False) == []
+    assert {found.name for found in prune(everything=True)} >= {made.id[7:19], other.id[7:19]}
+    removed = CliRunner().invoke(cli, ["image", "rm", other.id])
+    assert removed.stdout == other.id[7:19] + "\n"
+
+
+def test_the_command_line_without_a_name(host: Host, base: str, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM base\nCOPY app /app\n")
+    done = CliRunner().invoke(cli, ["build", "-q", str(context)])
+    assert done.exit_code == 0 and done.stdout.strip() == host.images.list()[1].id
+    with pytest.raises(ConfigError, match="cannot be standard input") as caught:
+        CliRunner().invoke(cli, ["build", "-t", "x", "-"], catch_exceptions=False)
+    assert "build -f - DIR" in caught.value.hint
+
+
+async def test_heredocs_can_be_read_in_the_history(
+    host: Host, base: str, context: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run(*_: Any) -> PackedLayer | None:
+        return None
+
+    monkeypatch.setattr(builder_module, "run_command", run)
+    text = "FROM base\nRUN <<EOF\nset -e\n\nmake\nEOF\nCOPY <<one <<two /texts/\n1\none\n2\ntwo\nRUN x\n"
+    made = await build(host, context, text)
+    raw = parse_config(host.images.blobs.read(made.image.id, MAX_CONFIG), name="made").raw
+    assert [line["created_by"] for line in raw["history"]] == [
+        "RUN <<EOF (set -e; make)", "COPY <<one <<two /texts/ (1) (2)", "RUN x",
+    ]  # fmt: skip
+    assert "#2 [2/4] RUN <<EOF (set -e; make)" in made.lines
 
 
 async def test_a_failed_build_keeps_what_was_done(

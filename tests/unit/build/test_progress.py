@@ -18,12 +18,13 @@ def test_lines_as_docker_writes_them() -> None:
     progress.output("stdout", b" \x1b[31m")
     progress.finish_output()
     progress.cached()
-    progress.failed("bad")
+    progress.failed()
     progress.say("by the way")
     plain = [re.sub(r"\d+\.\d+", "T", line) for line in lines]
     assert plain == [
         "warning: odd", "#1 [1/2] FROM demo", "#1 DONE Ts", "", "#2 [2/2] RUN x", "#2 T one",
-        "#2 T 20%", "#2 T two", "#2 T three ?[31m", "#2 CACHED", "#2 ERROR bad", "#2 by the way",
+        "#2 T 20%", "#2 T two", "#2 T three ?[31m", "#2 CACHED", "#2 ERROR after Ts",
+        "#2 by the way",
     ]  # fmt: skip
 
 

@@ -75,10 +75,13 @@ def test_failures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, er
     script = f'cat >/dev/null; echo "{says}" >&2; exit 25\n'
     fake_tool(tmp_path / "t", script, monkeypatch)
     store = ImageStore(tmp_path / "store")
+    stages: list[str] = []
     with pytest.raises((ImageError, HostError), match=error):
         build_debian_image(
-            store, "x", ["a1"], suite="trixie", mirror="http://mirror.example/debian"
+            store, "x", ["a1"], suite="trixie", mirror="http://mirror.example/debian",
+            progress=lambda stage, _: stages.append(stage),
         )  # fmt: skip
+    assert stages and "pack" not in stages, "nothing was left to pack"
     assert store.list() == [] and not leftovers()
     assert not list((tmp_path / "store/tmp").iterdir())
 
