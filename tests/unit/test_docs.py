@@ -123,3 +123,25 @@ def test_every_promise_names_its_proof(promise: str) -> None:
     for file, test in named:
         assert (ROOT / file).is_file(), f"{file} does not exist"
         assert test in names_in(ROOT / file), f"{file} has no {test}"
+
+
+def escapes() -> list[str]:
+    """The rows of the tables in docs/security."""
+    rows: list[str] = []
+    for page in sorted((ROOT / "docs" / "security").glob("*.md")):
+        found = re.findall(r"^\| .+ \|$", page.read_text(), re.MULTILINE)
+        rows += [row for row in found if not row.startswith("| escape |")]
+    return rows
+
+
+def test_there_are_escapes() -> None:
+    assert escapes()
+
+
+@pytest.mark.parametrize("row", escapes(), ids=lambda row: row.split("|")[1].strip()[:40])
+def test_every_escape_names_its_test(row: str) -> None:
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", row)
+    assert named, f"no test: {row}"
+    for file, test in named:
+        assert (ROOT / file).is_file(), f"{file} does not exist"
+        assert test in names_in(ROOT / file), f"{file} has no {test}"

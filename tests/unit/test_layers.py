@@ -64,6 +64,7 @@ PURE = [
     ),
     *sorted(SOURCE.glob("network/http/*.py")),
     *sorted(SOURCE.glob("network/tls/*.py")),
+    *sorted(SOURCE.glob("network/dns/*.py")),
     SOURCE / "engine" / "config.py",
     SOURCE / "engine" / "concatenation.py",
     SOURCE / "engine" / "qemu" / "argv.py",
