@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from bench import files, images, life, network, pull, sandboxes, throughput
+from bench import files, images, intercept, life, network, pull, sandboxes, throughput
 from bench.measure import Row, heading, line
 from sandlot.image import build_debian_image
 from sandlot.sandbox.host import Host
@@ -25,6 +25,7 @@ BENCHES = {
     **images.BENCHES,
     **files.BENCHES,
     **network.BENCHES,
+    **intercept.BENCHES,
 }
 
 

@@ -147,33 +147,17 @@ class Exchange(Protocol):
 
 
 class Outbox:
-    """Pieces to be written. Small ones are joined, large ones stay as they are."""
-
-    LARGE = 4096
+    """What is to be written to one side."""
 
     def __init__(self) -> None:
-        self._done: list[Buffer] = []
-        self._small: list[Buffer] = []
-        self.size = 0
+        self._pieces: list[Buffer] = []
 
     def put(self, data: Buffer) -> None:
         """Add a piece."""
-        if not data:
-            return
-        self.size += len(data)
-        if len(data) >= self.LARGE:
-            self._join()
-            self._done.append(data)
-        else:
-            self._small.append(data)
+        if data:
+            self._pieces.append(data)
 
     def take(self) -> list[Buffer]:
-        """All of it."""
-        self._join()
-        done, self._done, self.size = self._done, [], 0
-        return done
-
-    def _join(self) -> None:
-        if self._small:
-            self._done.append(b"".join(self._small))
-            self._small = []
+        """All of it, joined: one copy costs less than a TLS record for each small piece."""
+        pieces, self._pieces = self._pieces, []
+        return [b"".join(pieces)] if len(pieces) > 1 else pieces
