@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from sandlot.sandbox.process import Process
     from sandlot.sandbox.result import ExecResult
     from sandlot.sandbox.sandbox import Sandbox
+    from sandlot.secrets.secret import Secret
     from sandlot.state.events import Event
 
 __version__ = "0.1.0"
@@ -111,6 +112,7 @@ _LAZY = {
     "Process": "sandlot.sandbox.process",
     "Sandbox": "sandlot.sandbox.sandbox",
     "SandboxInfo": "sandlot.sandbox.listing",
+    "Secret": "sandlot.secrets.secret",
     "Transfer": "sandlot.files.extract",
     "Watch": "sandlot.files.watch",
     "Usage": "sandlot.sandbox.housekeeping",
@@ -172,6 +174,7 @@ __all__ = [
     "SandboxError",
     "SandboxInfo",
     "SandboxNotFound",
+    "Secret",
     "SecretUnavailable",
     "StateError",
     "Transfer",

@@ -65,6 +65,7 @@ class Http1Exchange:
         self._state = _Guest.HEAD
         self._head = HeadBuffer()
         self._waiting = b""
+        self._blank = False  # an empty line was skipped
         self._closed = False  # the guest sends no more
         self._id = 0
         self._sent = 0  # requests that the upstream has begun to get
@@ -170,8 +171,9 @@ class Http1Exchange:
             self._refused(error)
 
     def _read_head(self) -> bool:
-        if not len(self._head) and self._waiting.startswith(b"\r\n"):
+        if not len(self._head) and not self._blank and self._waiting.startswith(b"\r\n"):
             self._waiting = self._waiting[2:]  # RFC 9112, 2.2: one empty line before a request
+            self._blank = True
         if not len(self._head) and self._waiting in (b"", b"\r"):
             return False
         if not len(self._head):
@@ -181,6 +183,7 @@ class Http1Exchange:
         self._waiting = self._waiting[taken:]
         if head is None:
             return False
+        self._blank = False
         request = self._request = parse_request(head)
         checks.check_method(request.method)
         checks.check_target(request.method, request.target)

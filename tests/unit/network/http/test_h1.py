@@ -344,6 +344,16 @@ def test_a_value_never_splits_a_head() -> None:
     assert refused(one).status == 502 and b"X-Evil" not in one.guest
 
 
+@SIZES
+def test_one_empty_line_before_a_request(size: int) -> None:
+    one = wire()
+    assert one.send(b"\r\n" + GET, size) == GET
+    one.answer(OK)
+    assert one.send(b"\r\n" + GET, size) == GET
+    one = wire()
+    assert one.send(b"\r\n\r\n" + GET, size) == b"" and one.over
+
+
 def test_a_second_request_that_is_malformed_is_answered() -> None:
     one = wire()
     one.send(GET)
