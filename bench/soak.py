@@ -195,7 +195,7 @@ def soak(
     turns = Counter[int]()
     struck = time.monotonic()
     while running:
-        time.sleep(0.2)
+        time.sleep(0.2)  # the beat of this loop, which also strikes now and then
         for number, process in list(running.items()):
             if process.poll() is None:
                 continue
@@ -243,6 +243,7 @@ def judge(ledgers: list[Ledger], mark: str, state: Path, say: Any) -> list[str]:
         removed = _quiet("rm", "-f", name)
         if removed.returncode:
             wrong.append(f"rm -f {name}: {removed.stderr.strip()}")
+    # Looked for again and again: they are not our children, and no file tells of its removal.
     deadline = time.monotonic() + 30
     while processes(mark) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -127,9 +127,7 @@ COVERED_ELSEWHERE = {
     "engine/usage.py": "tests/vm/test_metrics.py",
     "sandbox/metrics.py": "tests/vm/test_metrics.py",
     "state/lines.py": "tests/unit/state/test_events.py",
-    "cli/look.py": "tests/unit/cli/test_main.py",
     "cli/life.py": "tests/unit/cli/test_main.py",
-    "cli/image.py": "tests/unit/cli/test_main.py",
     "cli/logs.py": "tests/vm/test_life.py",
 }
 

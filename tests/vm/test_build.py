@@ -145,10 +145,9 @@ def test_the_command_line(image: str, context: Path) -> None:
     assert done.stdout.startswith("sha256:") and len(done.stdout) == 72
     quiet = sandlot("build", "-q", "-t", "by-hand:1", "--build-arg", "A=said", ".")
     assert quiet.stderr == "" and quiet.stdout == done.stdout
-    listed = sandlot("image", "ls", "-q").stdout.split()
+    listed = sandlot("image", "ls").stdout
     assert "by-hand:1" in listed and "by-hand:2" in listed
-    assert not any("internal" in name for name in listed)
-    assert any("internal" in name for name in sandlot("image", "ls", "-q", "-a").stdout.split())
+    assert "internal" not in listed and "internal" in sandlot("image", "ls", "-a").stdout
     (context / "Dockerfile").write_text(f"FROM {image}\nRUN --mount=type=ssh x\n")
     wrong = sandlot("build", "-t", "by-hand:1", ".")
     assert wrong.returncode == 125

@@ -85,7 +85,7 @@ COMMANDS: dict[str, Docker] = {
         SAME, "",
         {**_all(_same, "-a", "--all", "-q", "--quiet", "--no-trunc"),
          **_all((DIFFERENT, "name, id, status, label and ancestor"), "-f", "--filter"),
-         "--format": (DIFFERENT, "fields of `ps` and `json`; no functions"),
+         "--format": (DIFFERENT, "fields of `ps`, `table` and `json`; no functions"),
          **_all((REFUSED, "pipe --json through jq"), "-n", "--last", "-l", "--latest"),
          **_all((REFUSED, "see `sandlot df`"), "-s", "--size")},
     ),

@@ -17,7 +17,7 @@ _SHELL = "if command -v bash >/dev/null 2>&1; then exec bash -l; else exec sh -l
     "exec",
     context_settings=PASS_THROUGH,
     epilog="Examples: sandlot exec box ls /; sandlot exec -it box bash; "
-    "sandlot exec -d box make -j",
+    "sandlot exec -d box make -j; sandlot exec -d -i box cat",
 )
 @process_options
 @click.option("-d", "--detach", is_flag=True, help="Start a job, print its id, return.")
@@ -26,7 +26,11 @@ _SHELL = "if command -v bash >/dev/null 2>&1; then exec bash -l; else exec sh -l
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
 def exec_(ctx: click.Context, /, sandbox: str, command: tuple[str, ...], **options: Any) -> None:
-    """Run COMMAND in the running SANDBOX; the exit status is the command's."""
+    """Run COMMAND in the running SANDBOX; the exit status is the command's.
+
+    With -d it is a job: it goes on by itself, `sandlot jobs` lists it, and its output is kept for
+    `sandlot attach`. With -d -i its input stays open too, and `sandlot attach -i` feeds it.
+    """
     _finish(ctx, asyncio.run(_exec(sandbox, command_words(command), **options)), options)
 
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
+from sandlot.cli.options import Whole
 from sandlot.cli.output import Progress, ago, as_json, human_size, table
+from sandlot.sandbox.sizes import iso_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from sandlot.image import Image, ImageStore
 
 
-@click.group(epilog="Example: sandlot image build demo --package python3")
+@click.group(cls=Whole, epilog="Example: sandlot image build demo --package python3")
 def image() -> None:
     """Build, fetch, load, save, list and remove images."""
 
@@ -191,36 +193,38 @@ def save(names: tuple[str, ...], output: str | None, format_: str, quiet: bool) 
 
 @image.command(epilog="Example: sandlot image ls --json")
 @click.option("--json", "json_", is_flag=True, help="Everything, as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="Only names.")
+@click.option("-q", "--quiet", is_flag=True, help="Only ids.")
 @click.option("-a", "--all", "everything", is_flag=True, help="The steps of builds too.")
-def ls(json_: bool, quiet: bool, everything: bool) -> None:
+@click.option("--no-trunc", is_flag=True, help="Whole ids.")
+def ls(json_: bool, quiet: bool, everything: bool, no_trunc: bool) -> None:
     """List the images. The size is what is unpacked, with what other images share."""
     from sandlot.image.steps import is_untagged
     from sandlot.sandbox.host import Host
 
     images = Host.current().images.list(steps=everything)
     names = ["<none>" if is_untagged(i.name) else i.name for i in images]
+    ids = [i.id if no_trunc else i.id[7:19] for i in images]
     if json_:
         as_json(
             [
                 {
                     "name": None if is_untagged(i.name) else i.name, "id": i.id,
-                    "digest": i.digest, "size": i.size,
-                    "platform": str(i.platform), "created": i.created, "source": i.source,
+                    "digest": i.digest, "size": i.size, "platform": str(i.platform),
+                    "created": iso_time(i.created), "source": i.source,
                     "config": i.config.to_json(),
                 }
                 for i in images
             ]
         )  # fmt: skip
     elif quiet:
-        for each in images:
-            click.echo(each.name)
+        for id_ in ids:
+            click.echo(id_)
     else:
         table(
             ("NAME", "ID", "PLATFORM", "SIZE", "CREATED"),
             [
-                (name, i.id[7:19], str(i.platform), human_size(i.size), ago(i.created))
-                for name, i in zip(names, images, strict=True)
+                (name, id_, str(i.platform), human_size(i.size), ago(i.created))
+                for name, id_, i in zip(names, ids, images, strict=True)
             ],
         )
 
@@ -277,7 +281,8 @@ def _described(store: ImageStore, image: Image) -> dict[str, Any]:
         "Id": image.id,
         "RepoTags": [each.name for each in same if not each.reference.digest],
         "RepoDigests": sorted({f"{each.reference.name}@{each.digest}" for each in same}),
-        "Created": raw.get("created"),
+        # Images that are to have the same id each time say no date: then it is when it came here.
+        "Created": raw.get("created") or iso_time(image.created),
         "Author": raw.get("author"),
         "Architecture": image.platform.architecture,
         "Variant": image.platform.variant,

@@ -8,12 +8,12 @@ import os
 import signal
 import threading
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sandlot.cli.output import ago, as_json, table
+from sandlot.sandbox.sizes import iso_time
 
 if TYPE_CHECKING:
     from sandlot.sandbox.job import Attachment, Job
@@ -49,7 +49,7 @@ def jobs(quiet: bool, json_: bool, sandbox: str) -> None:
 def _plain(job: Job) -> dict[str, Any]:
     return {
         "id": job.id, "command": job.command, "pid": job.pid, "status": job.status,
-        "started": datetime.fromtimestamp(job.started, UTC).isoformat(),
+        "started": iso_time(job.started),
         "tty": job.tty, "takes_input": job.takes_input,
         "output": {"oldest": job.kept.start, "newest": job.kept.stop},
         "exit": asdict(job.exit_status) if job.exit_status is not None else None,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from sandlot.errors import ConfigError
+from sandlot.sandbox.sizes import iso_time
 
 if TYPE_CHECKING:
     from sandlot.sandbox.log import LogEntry
@@ -63,6 +63,7 @@ def logs(
         elif not running:
             return
         else:
+            # Another program writes it; of that a file tells nobody on every system.
             time.sleep(0.1)
             # Looked at before the last reading: what was written until then is shown.
             running = folder.path.exists() and folder.run_state().running
@@ -75,8 +76,7 @@ class _Printer:
         self._within: set[str] = set()  # streams whose last line is not finished
 
     def __call__(self, entry: LogEntry) -> None:
-        when = datetime.fromtimestamp(entry.time, UTC).isoformat(timespec="milliseconds")
-        when = when.replace("+00:00", "Z")
+        when = iso_time(entry.time) or ""
         data = entry.data if entry.stream != "console" else _harmless(entry.data)
         if self._json:
             text = data.decode(errors="replace")

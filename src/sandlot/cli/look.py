@@ -53,12 +53,11 @@ def ps(
     ]
     if json_:
         as_json([plain(info) for info in infos])
-    elif template == "json":
+    elif template in ("json", "{{json .}}"):
         for info in infos:
             click.echo(json.dumps(_docker(info, no_trunc)))
-    elif template is not None:
-        for info in infos:
-            click.echo(_fill(template, _docker(info, no_trunc)))
+    elif template not in (None, "table"):
+        _templated(template or "", [_docker(info, no_trunc) for info in infos])
     elif quiet:
         for info in infos:
             click.echo(info.record.id)
@@ -78,7 +77,8 @@ def ps(
 
 def plain(info: SandboxInfo) -> dict[str, Any]:
     """A sandbox as JSON: its record, its state, its status."""
-    return {**asdict(info.record), **asdict(info.state), "status": info.status}
+    record, state = info.to_json()
+    return {**record, **state, "status": info.status}
 
 
 def _status(info: SandboxInfo) -> str:
@@ -129,23 +129,49 @@ def _docker(info: SandboxInfo, whole: bool) -> dict[str, str]:
         "ID": record.id, "Names": record.name, "Image": record.image, "Status": _status(info),
         "State": {"stopped": "exited"}.get(info.status, info.status),
         "Command": _command(info, whole), "RunningFor": ago(record.created),
-        "CreatedAt": datetime.fromtimestamp(record.created, UTC).isoformat(),
+        "CreatedAt": f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%d %H:%M:%S} +0000 UTC",
         "Labels": ",".join(f"{k}={v}" for k, v in record.labels.items()), "Ports": "",
         "Mounts": "", "Networks": "", "Size": human_size(record.disk),
     }  # fmt: skip
 
 
+_HEADINGS = {
+    "ID": "ID", "Names": "NAMES", "Image": "IMAGE", "Status": "STATUS", "State": "STATE",
+    "Command": "COMMAND", "RunningFor": "CREATED", "CreatedAt": "CREATED AT", "Labels": "LABELS",
+    "Ports": "PORTS", "Mounts": "MOUNTS", "Networks": "NETWORKS", "Size": "SIZE",
+}  # fmt: skip
+
+
+def _templated(template: str, rows: list[dict[str, str]]) -> None:
+    """One filled template for each row; after `table ` in columns, below a heading.
+
+    Raises:
+        ConfigError: a field is not known, or it is more than fields.
+    """
+    text = template.removeprefix("table ").replace("\\t", "\t").replace("\\n", "\n")
+    heading = _fill(text, _HEADINGS)  # also when there are no rows: it is looked at in any case
+    if template.startswith("table "):
+        cells = [[cell.replace("\t", " ") for cell in row.values()] for row in rows]
+        rows = [
+            dict(zip(row, values, strict=True)) for row, values in zip(rows, cells, strict=True)
+        ]
+        table(heading.split("\t"), [_fill(text, row).split("\t") for row in rows])
+        return
+    for row in rows:
+        click.echo(_fill(text, row))
+
+
 def _fill(template: str, values: dict[str, str]) -> str:
     def value(found: re.Match[str]) -> str:
-        if found[1] not in values:
+        name = re.fullmatch(r"\s*\.(\w+)\s*", found[1])
+        if name is None or name[1] not in values:
             raise ConfigError(
                 f"the template field {found[0]} is not known",
                 hint="use " + ", ".join("{{." + name + "}}" for name in values),
             )
-        return values[found[1]]
+        return values[name[1]]
 
-    text = template.removeprefix("table ").replace("\\t", "\t").replace("\\n", "\n")
-    return re.sub(r"\{\{\s*\.(\w+)\s*\}\}", value, text)
+    return re.sub(r"\{\{(.*?)\}\}", value, template)
 
 
 @click.command(epilog="Example: sandlot inspect box")
@@ -196,15 +222,18 @@ def events(since: str | None, no_follow: bool, filters: tuple[str, ...], json_: 
     for event in log.read(since=start) if no_follow else log.follow(since=start):
         if event is None:
             sys.stdout.flush()
+            # Other programs write the record; of that a file tells nobody on every system.
             time.sleep(0.1)
         elif all(getattr(event, key) == value for key, value in wanted):
             _show(event, json_)
 
 
 def _show(event: Event, json_: bool) -> None:
-    when = datetime.fromtimestamp(event.time, UTC).isoformat(timespec="milliseconds")
+    from sandlot.sandbox.sizes import iso_time
+
+    when = iso_time(event.time)
     if json_:
-        click.echo(json.dumps({**asdict(event), "date": when}))
+        click.echo(json.dumps({**asdict(event), "time": when}))
         return
     details = "".join(f" {key}={value}" for key, value in event.details.items())
     click.echo(f"{when} {event.kind} {event.name} ({event.id}){details}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -124,20 +125,39 @@ def main() -> None:
         hint = remedy(error.option_name, _command(error)) or _usage(error)
         complain(f"the flag {error.option_name} is not supported here", hint)
     except click.ClickException as error:
-        complain(error.format_message(), _usage(error))
+        complain(" ".join(error.format_message().split()), _usage(error))
     except KeyboardInterrupt:
         status = 130
     except BrokenPipeError:
         status = 141
-        # What Python would still flush has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()
     except OSError as error:
-        complain(str(error))
+        _complain_of(error)
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()
+    except OSError as error:
+        status = OWN_FAILURE
+        _complain_of(error)
     sys.exit(status)
+
+
+def _complain_of(error: OSError) -> None:
+    """What the system refuses: something with a file, or else our own output."""
+    reason = error.strerror or str(error)
+    if error.filename is not None:
+        complain(f"{os.fsdecode(error.filename)}: {reason.lower()}")
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
+        complain(f"the output cannot be written: {reason.lower()}")
+        _drop_output()
+    else:
+        complain(reason)
+
+
+def _drop_output() -> None:
+    """What Python would still flush has nowhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _command(error: click.ClickException) -> str:

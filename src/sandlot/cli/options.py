@@ -13,6 +13,18 @@ from sandlot.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+class Whole(click.Group):
+    """A group whose list of commands shows the first sentence of each, uncut."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, command.get_short_help_str(1000)) for name, command in commands if command]
+            )
+
+
 PASS_THROUGH = {"allow_interspersed_args": False}
 
 

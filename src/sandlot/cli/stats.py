@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sandlot.cli.output import as_json, human_size, table
+from sandlot.sandbox.sizes import iso_time
 
 if TYPE_CHECKING:
     from sandlot.sandbox.metrics import Metrics
@@ -78,7 +79,8 @@ def _percent(now: Metrics, before: Metrics | None) -> float:
 def _plain(sandbox: Sandbox, now: Metrics, before: dict[str, Metrics]) -> dict[str, object]:
     percent = _percent(now, before.get(sandbox.id))
     return {
-        "name": sandbox.name, "id": sandbox.id, "cpu_percent": round(percent, 1), **asdict(now)
+        "name": sandbox.name, "id": sandbox.id, "cpu_percent": round(percent, 1), **asdict(now),
+        "time": iso_time(now.time),
     }  # fmt: skip
 
 

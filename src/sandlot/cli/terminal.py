@@ -87,6 +87,9 @@ async def attach(
             await process.kill()
             status = await process.wait()
             return dataclasses.replace(status, exit_code=128 + signal.SIGPIPE)
+        except OSError:  # a full disk: nobody would ever see what else it says
+            await process.kill()
+            raise
         finally:
             for task in outputs:
                 task.cancel()

@@ -6,10 +6,12 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from sandlot.errors import SandboxError, SandboxNotFound
+from sandlot.sandbox.sizes import iso_time
 from sandlot.settings import Settings
 from sandlot.state.paths import StatePaths
 from sandlot.state.records import RunState, SandboxFolders, SandboxRecord
@@ -32,6 +34,14 @@ class SandboxInfo:
                 return "paused"
             return "running" if self.state.owner else "starting"
         return "stopped" if self.state.started else "created"
+
+    def to_json(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Its record and its state, with times as ISO 8601 and the main command's job as its id."""
+        record, state = asdict(self.record), asdict(self.state)
+        record["created"] = iso_time(self.record.created)
+        state |= {name: iso_time(state[name]) for name in ("started", "finished")}
+        state["main"] = f"{self.state.main:012x}" if self.state.main else None
+        return record, state
 
 
 def folders() -> SandboxFolders:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sandlot.engine.base import MachineStats
@@ -85,9 +84,12 @@ class Looking:
         return self.info().status
 
     def inspect(self) -> dict[str, Any]:
-        """All that is known of it, ready for JSON: record, state, every limit, files."""
+        """All that is known of it, ready for JSON: record, state, every limit, files.
+
+        Times are ISO 8601 in UTC, None for what has not been; durations are in seconds.
+        """
         info = self.info()
-        record, state = asdict(info.record), asdict(info.state)
+        record, state = info.to_json()
         limits = {
             name: record.pop(name)
             for name in ("memory", "cpus", "disk", "pids", "idle_timeout", "idle_action",
@@ -96,7 +98,7 @@ class Looking:
         limits["output_kept"] = 2 * OUTPUT_LIMIT
         return {
             **record, "status": info.status, "limits": limits,
-            "state": {**state, "main": f"{state['main']:012x}" if state["main"] else None},
+            "state": state,
             "files": {
                 "folder": str(self._folder.path), "disk": str(self._folder.disk),
                 "output": str(self._folder.log), "console": str(self._folder.console),

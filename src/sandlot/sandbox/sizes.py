@@ -1,8 +1,9 @@
-"""Sizes, durations and names as people write them. Pure."""
+"""Sizes, times and names as people write them, and as JSON has them. Pure."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 from sandlot.errors import ConfigError
 
@@ -78,6 +79,14 @@ def parse_duration(value: float | str | None, what: str = "timeout") -> float | 
     if not 0 < seconds < 1e9:
         raise ConfigError(f"{what} {value!r} is not a duration", hint="use for example 30s or 10m")
     return seconds
+
+
+def iso_time(seconds: float) -> str | None:
+    """Seconds since 1970 as JSON has them: ISO 8601 in UTC; None for 0, which means never."""
+    if not seconds:
+        return None
+    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
 
 
 def check_name(name: str) -> str:

@@ -61,6 +61,17 @@ def test_rm_force_of_a_missing_one_is_no_error(own_state: Path) -> None:
     assert done.stderr == "sandlot: no sandbox is named 'nobody'\n"
 
 
+@pytest.mark.parametrize("words", ["ps", "ps --json", "--help", "completion bash"])
+def test_output_that_cannot_be_written(own_state: Path, words: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "sandlot.cli.main", *words.split()], stdout=full, text=True,
+            stderr=subprocess.PIPE, check=False,
+        )  # fmt: skip
+    assert done.returncode == 125
+    assert done.stderr == "sandlot: the output cannot be written: no space left on device\n"
+
+
 def test_every_command_has_help() -> None:
     from sandlot.cli.main import COMMANDS, cli
 
