@@ -11,6 +11,8 @@ SandboxError                     the root; carries `hint`, the remedy in one lin
 │   ├── ImageNotFound (LookupError)
 │   ├── BuildError               a Dockerfile is wrong, or one of its commands failed
 │   └── RegistryError            a registry cannot be reached, refuses, or answers wrongly
+│       ├── ConnectionFailed     no connection, or none that lasted: worth another try
+│       └── CertificateRefused   its certificate is not to be trusted
 ├── SandboxNotFound (LookupError)
 ├── SecretUnavailable (LookupError)  the value of a secret cannot be had now
 ├── NameTaken                    another sandbox has this name
@@ -108,6 +110,27 @@ class RegistryError(ImageError):
         self.registry = registry
         self.status = status
         self.retry_after = retry_after
+
+
+class ConnectionFailed(RegistryError):
+    """No connection, or none that lasted: worth another try.
+
+    `unreachable` tells that there was none at all, `tls` that it did not come to speak TLS, and
+    `attempts` how many tries are sensible.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str = "", registry: str = "", status: int | None = None,
+        tls: bool = False, unreachable: bool = False, attempts: int = 100,
+    ) -> None:  # fmt: skip
+        super().__init__(message, hint=hint, registry=registry, status=status)
+        self.tls = tls
+        self.unreachable = unreachable
+        self.attempts = attempts
+
+
+class CertificateRefused(RegistryError):
+    """The certificate of a registry is not to be trusted: not worth another try."""
 
 
 class SandboxNotFound(SandboxError, LookupError):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 
 import pytest
 
+import sandlot
 from sandlot import errors
 
 
@@ -15,6 +18,23 @@ def test_the_tree_in_the_docstring_is_complete() -> None:
     }
     assert errors.__doc__ is not None
     assert names == {n for n in names if f"{n} " in errors.__doc__ or f"{n}\n" in errors.__doc__}
+
+
+def test_every_error_that_users_meet_is_in_the_tree() -> None:
+    for module in pkgutil.walk_packages(sandlot.__path__, "sandlot."):
+        importlib.import_module(module.name)
+
+    def below(kind: type[Exception]) -> set[type[Exception]]:
+        found = {kind}
+        for each in kind.__subclasses__():
+            found |= below(each)
+        return found
+
+    outside = {
+        kind.__name__ for kind in below(errors.SandboxError) if kind.__module__.startswith("sandlot.")
+        and kind.__module__ != errors.__name__
+    }  # fmt: skip
+    assert outside == {"BlobBusy"}, "only what its own package catches may be elsewhere"
 
 
 def test_a_protocol_error_must_say_whose_fault_it_is() -> None:

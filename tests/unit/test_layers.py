@@ -45,7 +45,7 @@ PURE = [
         SOURCE / "build" / f"{name}.py"
         for name in ("dockerfile", "graph", "progress", "selection", "state", "variables")
     ),
-    *(SOURCE / "sandbox" / f"{name}.py" for name in ("ending", "sizes", "naming")),
+    *(SOURCE / "sandbox" / f"{name}.py" for name in ("arguments", "ending", "sizes", "naming")),
     *(
         SOURCE / "network" / f"{name}.py"
         for name in ("addresses", "explain", "flow", "matching", "names", "policy", "rules")

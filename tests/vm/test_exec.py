@@ -189,6 +189,28 @@ async def test_spawn_streams_with_back_pressure(sb: Sandbox) -> None:
     assert (await p.wait()).signal == signal.SIGKILL
 
 
+async def test_input_may_be_text_and_handles_say_what_they_are(image: str) -> None:
+    secret = {"KEY": "hunter2"}
+    async with Sandbox.create(image=image, memory="512M", env=secret) as sb:
+        p = await sb.spawn("cat # hunter2", stdin=True, env=secret)
+        await p.stdin.write("grün\n")
+        assert await p.stdout.read_line() == "grün\n".encode()
+        for wrong in (5, None):
+            with pytest.raises(ConfigError, match="not bytes or text"):
+                await p.stdin.write(wrong)  # type: ignore[arg-type]
+        assert repr(p) == f"<Process {p.pid} running>"
+        p.stdin.close()
+        await p.wait()
+        assert repr(p) == f"<Process {p.pid} exited>"
+        job = await sb.spawn("exit 3 # hunter2", detached=True, env=secret)
+        await job.wait()
+        assert repr(job) == f"<Job {job.id} '/bin/sh' exited 3>"
+        assert repr(sb) == f"<Sandbox {sb.name!r} {sb.id} image='test:latest' running>"
+        for each in (sb, p, job, sb.record, sb.info(), *await Sandbox.list()):
+            assert "hunter2" not in repr(each)
+    assert repr(sb).endswith(" removed>")
+
+
 async def test_leaving_the_block_kills(sb: Sandbox) -> None:
     async with await sb.spawn(["sleep", "300"]):
         assert await processes(sb, "sleep") == 1

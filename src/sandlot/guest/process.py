@@ -96,15 +96,23 @@ class InputStream:
     def __init__(self, stream: ChannelStream | None) -> None:
         self._stream = stream
 
-    async def write(self, data: bytes | memoryview) -> None:
-        """Send all of `data`; waits while the process does not read.
+    async def write(self, data: bytes | memoryview | str) -> None:
+        """Send all of `data`, text as UTF-8; waits while the process does not read.
 
         Raises:
+            ConfigError: it is neither bytes nor text.
             BrokenPipeError: the process has closed its input or ended.
             SandboxDied: the machine ended.
         """
         if self._stream is None:
             raise BrokenPipeError("the process was started without an input")
+        if isinstance(data, str):
+            data = data.encode()
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise ConfigError(
+                f"data is {type(data).__name__}, not bytes or text",
+                hint='use for example write(b"yes") or write("yes")',
+            )
         await self._stream.write(data)
 
     def close(self) -> None:

@@ -45,6 +45,8 @@ from sandlot.image.reference import Reference, nearest
 from sandlot.image.scratch import reap, scratch
 from sandlot.image.steps import is_internal, is_step
 from sandlot.image.tally import Tally
+from sandlot.settings import Settings
+from sandlot.state.paths import StatePaths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -60,12 +62,18 @@ _SHORT_ID = re.compile("(?:sha256:)?([0-9a-f]{4,64})")
 class ImageStore:
     """The images under one folder, which is created when needed. Safe between processes.
 
-    store = ImageStore(Path("/var/lib/sandlot/images"))
-    image = store.add_oci("demo", manifest_digest)
-    store.get("demo").config.cmd
+    Without a folder they are those that `Sandbox.create` and the command line use.
+
+        store = ImageStore()
+        image = await store.pull("python:3.12")
+        store.get("demo").config.cmd
+
+    An `Image` is what a name stood for when it was asked for: data, without calls of its own.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path | None = None) -> None:
+        if root is None:
+            root = StatePaths.of(Settings.read()).images
         self.root = root
         self.blobs = BlobStore(root)
         self.layers = LayerStore(root)
@@ -240,7 +248,7 @@ class ImageStore:
         Credentials are those of Docker and Podman; mirrors, certificates and more are set by the
         environment and by `registries.toml` (docs/guides/images-from-registries.md).
 
-            image = await store.pull("registry.example.com/team/app:1.0")
+            image = await ImageStore().pull("registry.example.com/team/app:1.0")
 
         Args:
             name: as Docker reads it: `python:3.12`, `registry.example.com/team/app@sha256:…`.

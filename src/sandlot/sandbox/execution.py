@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sandlot.errors import ConfigError, ProcessError
 from sandlot.guest.process import GuestProcess, OutputStream
 from sandlot.guest.session import Command, GuestSession
+from sandlot.sandbox.arguments import mapping, text_or_none
 from sandlot.sandbox.options import check_env
 from sandlot.sandbox.result import ExecResult, finished
 from sandlot.sandbox.sizes import parse_size
 from sandlot.state.records import SandboxRecord
 
 SHELL = "/bin/sh"
+_COMMAND = 'use a list of words such as ["ls", "-l"], or a line for the shell such as "ls | wc"'
 SIZES = ("as", "core", "data", "fsize", "memlock", "msgqueue", "rss", "stack")
 LIMITS = (*SIZES, "cpu", "locks", "nice", "nofile", "nproc", "rtprio", "rttime", "sigpending")
 
@@ -26,13 +28,18 @@ def arguments(command: str | Sequence[str | bytes]) -> list[bytes]:
     Raises:
         ConfigError: nothing to run, or not text.
     """
+    if not command or (isinstance(command, str) and not command.strip()):
+        raise ConfigError("no command was given", hint=_COMMAND)
+    if isinstance(command, bytes | Mapping) or not isinstance(command, Iterable):
+        raise ConfigError(f"the command is {type(command).__name__}", hint=_COMMAND)
     parts: Sequence[str | bytes] = [SHELL, "-c", command] if isinstance(command, str) else command
-    if (isinstance(command, str | bytes) and not command.strip()) or not parts:
-        raise ConfigError("no command was given")
     encoded = []
     for part in parts:
         if not isinstance(part, str | bytes):
-            raise ConfigError(f"the argument {part!r} is {type(part).__name__}, not text")
+            raise ConfigError(
+                f"the argument {part!r} is {type(part).__name__}, not text",
+                hint=f'write it as "{part}"' if isinstance(part, int | float) else "",
+            )
         data = part.encode(errors="surrogateescape") if isinstance(part, str) else part
         if b"\0" in data:
             raise ConfigError("an argument contains a NUL character")
@@ -58,6 +65,22 @@ def input_bytes(stdin: object) -> bytes | None:
     )
 
 
+def terminal_size(tty: object) -> tuple[int, int] | None:
+    """What `tty=` stands for: rows and columns, or no terminal.
+
+    Raises:
+        ConfigError: neither True, False nor a size.
+    """
+    if isinstance(tty, bool) or tty is None:
+        return (24, 80) if tty else None
+    if (
+        isinstance(tty, tuple) and len(tty) == 2
+        and all(isinstance(each, int) and 0 < each < 1 << 16 for each in tty)
+    ):  # fmt: skip
+        return tty
+    raise ConfigError(f"tty {tty!r} is not a terminal", hint="use True, or (rows, columns)")
+
+
 def check_limits(limits: Mapping[str, int | str] | None) -> list[str]:
     """Limits of setrlimit(2) in the agent's words; sizes may have a unit.
 
@@ -65,7 +88,7 @@ def check_limits(limits: Mapping[str, int | str] | None) -> list[str]:
         ConfigError: an unknown name or a wrong value.
     """
     words = []
-    for name, value in (limits or {}).items():
+    for name, value in mapping(limits, "limits", 'limits={"nofile": 256}').items():
         if name not in LIMITS:
             raise ConfigError(f"{name!r} is not a limit", hint=f"use one of {', '.join(LIMITS)}")
         parts = str(value).split(":")
@@ -97,6 +120,8 @@ def make_command(
 ) -> Command:  # fmt: skip
     """The agent's command, with what the sandbox was made with underneath."""
     merged = {**record.env, **check_env(env)}
+    workdir = text_or_none(workdir, "workdir", 'workdir="/tmp"')
+    user = text_or_none(user, "user", 'user="nobody" or user="1000:1000"')
     return Command(
         argv=arguments(command),
         env={

@@ -39,6 +39,12 @@ class Job:
         self._job = job
         self._status = ended_status(job)
 
+    def __repr__(self) -> str:
+        """Short, without its arguments."""
+        program = self.command[0][:60] if self.command else ""
+        how = "running" if self._status is None else f"exited {self._status.exit_code}"
+        return f"<Job {self.id} {program!r} {how}>"
+
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits that no other job of the sandbox has."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
 from sandlot.engine.base import MachineStats
-from sandlot.errors import WrongState
+from sandlot.errors import SandboxError, WrongState
 from sandlot.guest.session import GuestSession
 from sandlot.sandbox.door import connect, door_path
 from sandlot.sandbox.ending import not_running
@@ -37,6 +37,14 @@ class Looking:
         self._owner: Owner | None = None
         self._lock: FileLock | None = None  # of a new sandbox that is about to be started
         self._remote: GuestSession | None = None
+
+    def __repr__(self) -> str:
+        """Short, without its environment."""
+        try:
+            status = self.status if self._folder.path.exists() else "removed"
+        except (SandboxError, OSError):
+            status = "unreadable"
+        return f"<Sandbox {self.name!r} {self.id} image={self.image!r} {status}>"
 
     @property
     def name(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from sandlot.engine.config import DEVICE_SIZE, GIB, MIB
 from sandlot.errors import ConfigError, ResourceError
+from sandlot.sandbox.arguments import mapping
 from sandlot.sandbox.naming import readable_name
 from sandlot.sandbox.sizes import check_hostname, check_name, check_range, parse_size
 from sandlot.state.records import SandboxRecord
@@ -28,14 +29,18 @@ def check_env(env: Mapping[str, str] | None) -> dict[str, str]:
     Raises:
         ConfigError: a name is empty or holds `=` or NUL, or a value holds NUL or is not text.
     """
-    for name, value in (env or {}).items():
+    given = mapping(env, "env", 'env={"NAME": "value"}')
+    for name, value in given.items():
         if not name or "=" in name or "\0" in name:
             raise ConfigError(f"{name!r} is not the name of an environment variable")
         if not isinstance(value, str):
-            raise ConfigError(f"environment variable {name} is {type(value).__name__}, not text")
+            raise ConfigError(
+                f"environment variable {name} is {type(value).__name__}, not text",
+                hint=f'use for example env={{"{name}": "value"}}, or leave it out',
+            )
         if "\0" in value:
             raise ConfigError(f"environment variable {name} contains a NUL character")
-    return dict(env or {})
+    return dict(given)
 
 
 def host_memory() -> int:

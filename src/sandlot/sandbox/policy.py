@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandlot.errors import ConfigError
+from sandlot.sandbox.arguments import mapping, text
 from sandlot.sandbox.sizes import parse_duration
 
 MODES = ("no", "on-failure", "always", "unless-stopped")
@@ -90,7 +91,7 @@ def check_policy(
         )
     if idle_action not in IDLE_ACTIONS:
         raise ConfigError(f"idle_action {idle_action!r} is not known", hint="use 'stop'")
-    policy = RestartPolicy.parse(restart)
+    policy = RestartPolicy.parse(text(restart, "restart", 'restart="on-failure:3"'))
     if policy.restarts and not detached:
         raise ConfigError(
             f"restart {restart!r} needs a detached sandbox",
@@ -98,7 +99,8 @@ def check_policy(
         )
     if policy.restarts and auto_remove:
         raise ConfigError(f"restart {restart!r} cannot be combined with --rm")
-    for name, value in (labels or {}).items():
+    given = mapping(labels, "labels", 'labels={"team": "a"}')
+    for name, value in given.items():
         if not re.fullmatch(r"[^\s=]{1,128}", name) or not isinstance(value, str):
             raise ConfigError(f"{name!r} is not a label", hint="use KEY=VALUE")
     grace = 0.0 if stop_grace in (0, "0") else parse_duration(stop_grace, "stop_grace")
@@ -110,5 +112,5 @@ def check_policy(
         "restart": restart,
         "stop_signal": stop_signal,
         "stop_grace": 10.0 if grace is None else grace,
-        "labels": dict(labels or {}),
+        "labels": dict(given),
     }

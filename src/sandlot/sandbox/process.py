@@ -24,7 +24,7 @@ def signal_number(value: int | str) -> int:
         if name not in signals.Signals.__members__:
             raise ConfigError(f"{value!r} is not a signal", hint=_SIGNALS)
         return signals.Signals[name].value
-    number = int(value)
+    number = int(value) if isinstance(value, str | int) else 0
     if not 0 < number <= 64:
         raise ConfigError(f"{value} is not a signal", hint=_SIGNALS)
     return number
@@ -54,6 +54,10 @@ class Process:
 
     def __init__(self, guest: GuestProcess) -> None:
         self._guest = guest
+
+    def __repr__(self) -> str:
+        """Short, without its arguments and its environment."""
+        return f"<Process {self.pid} {'exited' if self._guest.ended else 'running'}>"
 
     @property
     def pid(self) -> int:

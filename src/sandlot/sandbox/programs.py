@@ -7,7 +7,14 @@ from typing import Literal, overload
 
 from sandlot.errors import WrongState
 from sandlot.guest.session import Command, GuestSession
-from sandlot.sandbox.execution import describe, input_bytes, make_command, run_to_end
+from sandlot.sandbox.arguments import explained, flag
+from sandlot.sandbox.execution import (
+    describe,
+    input_bytes,
+    make_command,
+    run_to_end,
+    terminal_size,
+)
 from sandlot.sandbox.job import Job
 from sandlot.sandbox.looking import Looking
 from sandlot.sandbox.process import Process
@@ -21,6 +28,7 @@ MAX_OUTPUT = 256 * 1024 * 1024
 class Programs(Looking):
     """Base of `Sandbox`: `exec`, `spawn` and jobs."""
 
+    @explained
     async def exec(
         self, command: str | Sequence[str | bytes], *, stdin: bytes | str | None = None,
         timeout: float | str | None = None, check: bool = False,
@@ -75,6 +83,7 @@ class Programs(Looking):
         limits: Mapping[str, int | str] | None = None, detached: Literal[True],
     ) -> Job: ...  # fmt: skip
 
+    @explained
     async def spawn(
         self, command: str | Sequence[str | bytes], *, stdin: bool = False,
         tty: bool | tuple[int, int] = False, timeout: float | str | None = None,
@@ -90,7 +99,9 @@ class Programs(Looking):
             tty: give it a terminal, of (rows, columns) or 24 x 80.
             Others as in `exec`.
         """
-        size = (24, 80) if tty is True else tty or None
+        flag(stdin, "stdin", "write to the input of the process, or use exec(..., stdin=...)")
+        flag(detached, "detached")
+        size = terminal_size(tty)
         made = make_command(
             self._record, command, env=env, workdir=workdir, user=user, limits=limits, tty=size,
             stdin=stdin or size is not None, timeout=parse_duration(timeout), detached=detached,

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from sandlot.errors import SandboxError
+from sandlot.sandbox.arguments import explained, flag, text, text_or_none
 from sandlot.sandbox.host import DEFAULT_DISK, Host
 from sandlot.sandbox.life import STOP_GRACE, Life
 from sandlot.sandbox.listing import SandboxInfo, list_sandboxes
@@ -31,6 +32,7 @@ class Sandbox(Programs, Life):
     """
 
     @classmethod
+    @explained
     def create(
         cls, name: str | None = None, *, image: str, memory: int | str = DEFAULT_MEMORY,
         cpus: int = 1, disk: int | str = DEFAULT_DISK, env: Mapping[str, str] | None = None,
@@ -106,9 +108,18 @@ class Sandbox(Programs, Life):
         With `hold` it is about to be started: its owner's lock is kept until then.
         """
         from sandlot.sandbox.lifecycle import create_folder
-        from sandlot.sandbox.options import make_record
+        from sandlot.sandbox.options import check_env, make_record
         from sandlot.sandbox.pulling import find_image
 
+        text(image, "image", 'image="python:3.12", or the name of an Image')
+        for what, value, example in (
+            ("workdir", workdir, '"/tmp"'), ("user", user, '"nobody" or "1000:1000"'),
+            ("hostname", hostname, '"box"'), ("stop_signal", stop_signal, '"SIGINT"'),
+            ("pull", pull, '"always"'), ("platform", platform, '"linux/amd64"'),
+        ):  # fmt: skip
+            text_or_none(value, what, f"{what}={example}")
+        flag(detached, "detached")
+        own = check_env(env)
         host = Host.current()
         found = await find_image(host, image, pull=pull, platform=platform)
         config = found.config
@@ -120,7 +131,7 @@ class Sandbox(Programs, Life):
         )
         record = make_record(
             name=name, image=found.title, image_digest=found.id, memory=memory, cpus=cpus, disk=disk,
-            env={**config.env, **(env or {})},
+            env={**config.env, **own},
             workdir=workdir if workdir is not None else config.working_dir,
             user=user if user is not None else config.user,
             hostname=hostname, command=command, tty=tty, stdin=stdin, auto_remove=auto_remove,

@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime
 
 from sandlot.errors import ConfigError
+from sandlot.sandbox.arguments import text
 
 _SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?$", re.IGNORECASE)
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?$")
@@ -95,7 +96,7 @@ def check_name(name: str) -> str:
     Raises:
         ConfigError: it is not.
     """
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(text(name, "the name of a sandbox", '"my-sandbox"')):
         raise ConfigError(
             f"{name!r} is not a name for a sandbox",
             hint="use letters, digits, `_`, `.` and `-`, at most 63, beginning with a letter or digit",

@@ -41,7 +41,7 @@ class SandboxRecord:
     disk: int
     hostname: str
     machine_id: str
-    env: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict, repr=False)
     workdir: str = ""
     make_workdir: bool = False
     user: str = ""

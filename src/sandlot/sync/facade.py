@@ -12,6 +12,7 @@ from sandlot.errors import SandboxError
 from sandlot.sandbox import job as jobs
 from sandlot.sandbox import process as asynchronous
 from sandlot.sandbox import sandbox as origin
+from sandlot.sandbox.arguments import explained
 from sandlot.sandbox.log import LogEntry
 from sandlot.sandbox.metrics import Metrics
 from sandlot.sandbox.result import ExecResult
@@ -28,7 +29,11 @@ class Sandbox:
     def __init__(self, sandbox: origin.Sandbox) -> None:
         self._sandbox = sandbox
 
+    def __repr__(self) -> str:
+        return repr(self._sandbox)
+
     @classmethod
+    @explained
     def create(
         cls, name: str | None = None, *, image: str, memory: int | str = origin.DEFAULT_MEMORY,
         cpus: int = 1, disk: int | str = origin.DEFAULT_DISK, env: Mapping[str, str] | None = None,
@@ -159,6 +164,7 @@ class Sandbox:
         """See `sandlot.Sandbox.wait`."""
         return run(self._sandbox.wait())
 
+    @explained
     def exec(
         self, command: str | Sequence[str | bytes], *, stdin: bytes | str | None = None,
         timeout: float | str | None = None, check: bool = False,
@@ -189,6 +195,7 @@ class Sandbox:
         limits: Mapping[str, int | str] | None = None, detached: Literal[True],
     ) -> Job: ...  # fmt: skip
 
+    @explained
     def spawn(
         self, command: str | Sequence[str | bytes], *, stdin: bool = False,
         tty: bool | tuple[int, int] = False, timeout: float | str | None = None,

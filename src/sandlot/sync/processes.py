@@ -39,7 +39,7 @@ class InputStream:
     def __init__(self, stream: guest.InputStream) -> None:
         self._stream = stream
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | memoryview | str) -> None:
         """See `sandlot.InputStream.write`."""
         run(self._stream.write(data))
 
@@ -74,6 +74,9 @@ class Process:
         self.stdin = InputStream(process.stdin)
         self.stdout = OutputStream(process.stdout)
         self.stderr = OutputStream(process.stderr)
+
+    def __repr__(self) -> str:
+        return repr(self._process)
 
     @property
     def pid(self) -> int:
@@ -111,6 +114,9 @@ class Job:
 
     def __init__(self, job: jobs.Job) -> None:
         self._job = job
+
+    def __repr__(self) -> str:
+        return repr(self._job)
 
     @property
     def id(self) -> str:

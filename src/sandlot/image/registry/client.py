@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sandlot.errors import ImageError, ImageNotFound, RegistryError
+from sandlot.errors import ConnectionFailed, ImageError, ImageNotFound, RegistryError
 from sandlot.image.blobs import BlobBusy, BlobStore, Partial
 from sandlot.image.digest import digest_of, is_digest
 from sandlot.image.manifest import ACCEPTED_TYPES, MAX_MANIFEST, Descriptor
@@ -30,7 +30,7 @@ from sandlot.image.registry.keychain import Keychain
 from sandlot.image.registry.login import Login
 from sandlot.image.registry.refusals import limited, missing_tag, refused
 from sandlot.image.registry.registries import Endpoint, Registries, is_loopback, split_port
-from sandlot.image.registry.transport import Answer, ConnectionFailed, Origin, Transport
+from sandlot.image.registry.transport import Answer, Origin, Transport
 from sandlot.image.registry.words import complaint
 
 T = TypeVar("T")

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sandlot.errors import RegistryError
+from sandlot.errors import CertificateRefused, ConnectionFailed, RegistryError
 from sandlot.image.registry.registries import is_loopback
 
 T = TypeVar("T")
@@ -39,27 +39,6 @@ SMALL_SECONDS = 120.0
 MAX_THREADS = 16
 MAX_IDLE = 8
 USER_AGENT = "sandlot"
-
-
-class ConnectionFailed(RegistryError):
-    """No connection, or none that lasted: worth another try.
-
-    `unreachable` tells that there was none at all, `tls` that it did not come to speak TLS, and
-    `attempts` how many tries are sensible.
-    """
-
-    def __init__(
-        self, message: str, *, hint: str = "", registry: str = "", status: int | None = None,
-        tls: bool = False, unreachable: bool = False, attempts: int = 100,
-    ) -> None:  # fmt: skip
-        super().__init__(message, hint=hint, registry=registry, status=status)
-        self.tls = tls
-        self.unreachable = unreachable
-        self.attempts = attempts
-
-
-class CertificateRefused(RegistryError):
-    """The server's certificate is not to be trusted. Never worth another try."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,13 @@ from tests.framework.fake_registry import (
     silence,
 )
 
-from sandlot.errors import ImageError, ImageNotFound, RegistryError, ResourceError
+from sandlot.errors import (
+    ConnectionFailed,
+    ImageError,
+    ImageNotFound,
+    RegistryError,
+    ResourceError,
+)
 from sandlot.image.blobs import BlobStore
 from sandlot.image.manifest import MAX_MANIFEST, Descriptor
 from sandlot.image.registry import transport as transport_module
@@ -29,7 +35,7 @@ from sandlot.image.registry.client import RepositoryClient, Retry
 from sandlot.image.registry.credentials import AuthFile, AuthFiles
 from sandlot.image.registry.keychain import Keychain
 from sandlot.image.registry.registries import Registries, RegistryOptions
-from sandlot.image.registry.transport import ConnectionFailed, Transport
+from sandlot.image.registry.transport import Transport
 
 BIG = bytes(range(256)) * 8192  # 2 MiB
 QUICK = Retry(attempts=4, first=0.001)

@@ -11,14 +11,9 @@ import pytest
 from tests.framework.fake_registry import FakeRegistry
 from tests.framework.registry import make_authority
 
-from sandlot.errors import RegistryError
+from sandlot.errors import CertificateRefused, ConnectionFailed, RegistryError
 from sandlot.image.registry import transport as transport_module
-from sandlot.image.registry.transport import (
-    CertificateRefused,
-    ConnectionFailed,
-    Origin,
-    Transport,
-)
+from sandlot.image.registry.transport import Origin, Transport
 
 
 @pytest.fixture
