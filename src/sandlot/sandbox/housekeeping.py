@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -99,8 +100,11 @@ def prune(
     return gone
 
 
-def size(path: Path, seen: set[tuple[int, int]] | None = None) -> int:
-    """The space that a file or a folder takes, in bytes; each file once."""
+def size(path: Path, seen: set[tuple[int, int]] | None = None, *, alone: bool = False) -> int:
+    """The space that a file or a folder takes, in bytes; each file once.
+
+    With `alone` only files that have no other name, such as the image's for a sandbox's links.
+    """
     seen = set() if seen is None else seen
     total = 0
     stack = [path]
@@ -111,7 +115,8 @@ def size(path: Path, seen: set[tuple[int, int]] | None = None) -> int:
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
-            total += status.st_blocks * 512
+            shared = alone and status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode)
+            total += 0 if shared else status.st_blocks * 512
             if one.is_dir() and not one.is_symlink():
                 stack += one.iterdir()
             elif one == path and one.is_symlink():
@@ -149,7 +154,8 @@ def _sandboxes(host: Host, stopped: bool) -> Iterator[_Item]:
         return
     for folder in host.sandboxes.all(sweep=False):
         if not is_held(folder.lock_path):
-            found = Leftover("sandboxes", folder.path.name, size(folder.path), "stopped")
+            taken = size(folder.path, alone=True)
+            found = Leftover("sandboxes", folder.path.name, taken, "stopped")
             yield _Item(found, lambda folder=folder: host.sandboxes.remove(folder))  # type: ignore[misc]
 
 

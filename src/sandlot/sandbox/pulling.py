@@ -38,6 +38,7 @@ async def find_image(
             raise ImageNotFound(f"image `{name}` is here for {found.platform}, not for {wanted}")
     except ImageNotFound as missing:
         if how == "never":
+            missing.hint += f", or fetch it with `sandlot image pull {name}`"
             raise
         try:
             return runnable(await host.images.pull(name, platform=platform, progress=tell))

@@ -129,6 +129,9 @@ def test_usage_counts_space_once(host: Host, tmp_path: Path) -> None:
     once = size(folder)
     os.link(folder / "data", folder / "again")
     assert size(folder) == once
+    assert size(folder, alone=True) <= once - 10_000
+    (folder / "again").unlink()
+    assert size(folder, alone=True) == once
     with (tmp_path / "sparse").open("wb") as file:
         file.truncate(1 << 30)
     assert size(tmp_path / "sparse") < 1 << 20

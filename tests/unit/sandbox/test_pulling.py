@@ -49,8 +49,9 @@ async def test_what_is_missing_is_pulled(host: Host) -> None:
 
 async def test_never(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     async with FakeRegistry() as fake:
-        with pytest.raises(ImageNotFound):
+        with pytest.raises(ImageNotFound) as caught:
             await find_image(host, f"{fake.host}/app:1", pull="never")
+        assert f"`sandlot image pull {fake.host}/app:1`" in caught.value.hint
         monkeypatch.setenv("SANDLOT_PULL", "never")
         with pytest.raises(ImageNotFound):
             await find_image(Host.current(), f"{fake.host}/app:1")
