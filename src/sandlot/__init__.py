@@ -53,6 +53,7 @@ from sandlot.errors import (
     NameTaken,
     ProcessError,
     ProtocolError,
+    Refuse,
     RegistryError,
     ResourceError,
     SandboxDied,
@@ -75,12 +76,16 @@ if TYPE_CHECKING:
     from sandlot.guest.process import ExitStatus, InputStream, OutputStream
     from sandlot.image import Image, ImageConfig, ImageStore
     from sandlot.network.flow import Decision, Flow
+    from sandlot.network.flows import FlowRecord
+    from sandlot.network.hooks import Hooks
     from sandlot.network.policy import Network
+    from sandlot.network.published import PublishedPort
     from sandlot.sandbox.housekeeping import Leftover, Usage, disk_usage, prune
     from sandlot.sandbox.job import Attachment, Job
     from sandlot.sandbox.listing import SandboxInfo
     from sandlot.sandbox.log import LogEntry
     from sandlot.sandbox.metrics import Metrics
+    from sandlot.sandbox.network import SandboxNetwork
     from sandlot.sandbox.process import Process
     from sandlot.sandbox.result import ExecResult
     from sandlot.sandbox.sandbox import Sandbox
@@ -90,6 +95,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "SandboxNetwork": "sandlot.sandbox.network",
+    "PublishedPort": "sandlot.network.published",
+    "Hooks": "sandlot.network.hooks",
+    "FlowRecord": "sandlot.network.flows",
     "Attachment": "sandlot.sandbox.job",
     "Decision": "sandlot.network.flow",
     "Event": "sandlot.state.events",
@@ -150,7 +159,9 @@ __all__ = [
     "FileReader",
     "Files",
     "Flow",
+    "FlowRecord",
     "GuestProtocolError",
+    "Hooks",
     "HostError",
     "Image",
     "ImageConfig",
@@ -171,12 +182,15 @@ __all__ = [
     "Process",
     "ProcessError",
     "ProtocolError",
+    "PublishedPort",
+    "Refuse",
     "RegistryError",
     "ResourceError",
     "Sandbox",
     "SandboxDied",
     "SandboxError",
     "SandboxInfo",
+    "SandboxNetwork",
     "SandboxNotFound",
     "Secret",
     "SecretUnavailable",

@@ -28,6 +28,7 @@ SandboxError                     the root; carries `hint`, the remedy in one lin
 ├── ExecError                    a process could not be started
 │   ├── CommandNotFound          shells say 127
 │   └── CommandNotExecutable     shells say 126
+├── Refuse                       a hook of yours does not allow it: raised by hooks
 ├── ProcessError                 a process failed and `check=True` was asked
 │   └── ExecTimeout (TimeoutError)
 └── ProtocolError                abstract; the blame is in the subclass
@@ -228,6 +229,10 @@ class CommandNotExecutable(ExecError):
     """The program exists but cannot be executed."""
 
     exit_code = 126
+
+
+class Refuse(SandboxError):
+    """What a hook raises to refuse; the text is what the refused one is told."""
 
 
 class ProcessError(SandboxError):

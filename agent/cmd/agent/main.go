@@ -12,6 +12,7 @@ import (
 	"sandlot/agent/internal/boot"
 	"sandlot/agent/internal/cgroup"
 	"sandlot/agent/internal/mux"
+	"sandlot/agent/internal/network"
 	"sandlot/agent/internal/process"
 	"sandlot/agent/internal/session"
 )
@@ -64,10 +65,18 @@ func run(console *boot.Console) {
 	table.Tidy()
 	go table.TidyLoop()
 	go reap(table)
-	server := &session.Server{Table: table, Groups: groups, Log: console.Say}
+	gate, err := network.Open(root, console.Say)
+	if err != nil {
+		console.Say("network: " + err.Error())
+	}
+	server := &session.Server{Table: table, Groups: groups, Gate: gate, Log: console.Say}
 	port := boot.OpenPort(portName)
 	runtime.GC()
-	mux.New(port, window, server.Accept, console.Say).Serve()
+	conn := mux.New(port, window, server.Accept, console.Say)
+	if gate != nil {
+		gate.Serve(conn)
+	}
+	conn.Serve()
 }
 
 // reap waits for the ends of children, its own and those that it inherits.

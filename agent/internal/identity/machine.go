@@ -5,6 +5,8 @@ import (
 	"strings"
 	"syscall"
 	"unsafe"
+
+	"sandlot/agent/internal/network"
 )
 
 const (
@@ -82,7 +84,7 @@ type file struct {
 }
 
 func files(hostname, machineID string) []file {
-	var all []file
+	all := []file{{"resolv.conf", "nameserver " + network.Router.String() + "\n", 0o644}}
 	if machineID != "" {
 		all = append(all, file{"machine-id", machineID + "\n", 0o444})
 	}

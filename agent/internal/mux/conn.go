@@ -32,8 +32,9 @@ type Conn struct {
 
 	mu      sync.Mutex
 	streams map[uint32]*Stream
-	highest uint32
-	broken  bool // no session: waiting for a resync
+	highest uint32 // of the host's streams
+	opened  uint32 // of our own
+	broken  bool   // no session: waiting for a resync
 	ring    wire.Ring
 	owed    int
 	out     []byte
@@ -87,7 +88,7 @@ func (c *Conn) resync(nonce []byte) {
 	c.mu.Lock()
 	lost := c.streams
 	c.streams = map[uint32]*Stream{}
-	c.highest, c.broken, c.owed = 0, false, 0
+	c.highest, c.opened, c.broken, c.owed = 0, 0, false, 0
 	c.ring.Reset()
 	c.waiting = nil
 	c.out = append(append(c.out[:0], wire.Magic...), nonce...)

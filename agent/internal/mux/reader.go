@@ -157,7 +157,11 @@ func (c *Conn) find(f wire.Frame) (*Stream, error) {
 	defer c.mu.Unlock()
 	if f.Flags&wire.Syn == 0 {
 		s := c.streams[f.Stream]
-		if s == nil && (f.Stream > c.highest || f.Stream%2 == 0) {
+		latest := c.highest
+		if f.Stream%2 == 0 {
+			latest = c.opened
+		}
+		if s == nil && (f.Stream == 0 || f.Stream > latest) {
 			return nil, errors.New("a frame for a stream that was never opened")
 		}
 		return s, nil

@@ -41,6 +41,26 @@ type Stream struct {
 	waits    bool
 }
 
+// Open opens a stream of our own that begins with m; nil when there is no session.
+func (c *Conn) Open(m wire.Message, h Handler) *Stream {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.broken || len(c.streams) >= wire.MaxStreams {
+		return nil
+	}
+	c.opened += 2
+	data := wire.Encode(m)
+	s := &Stream{
+		conn: c, id: c.opened, credit: wire.InitialCredit - len(data), granted: wire.InitialCredit,
+		Ready: make(chan struct{}, 1), handler: h,
+	}
+	c.streams[s.id] = s
+	c.queue(wire.Frame{
+		Type: wire.Data, Flags: wire.Syn, Stream: s.id, Length: uint32(len(data)), Payload: data,
+	})
+	return s
+}
+
 // SetHandler passes the stream on; only a Handler may call it.
 func (s *Stream) SetHandler(h Handler) { s.handler = h }
 

@@ -91,6 +91,17 @@ func (r *request) open(m wire.Message) {
 		v.background(func() { v.stage(s, m) })
 	case *wire.Shutdown:
 		v.background(func() { v.shutdown(s, m) })
+	case *wire.Network, *wire.Dial:
+		if v.Gate == nil {
+			s.Send(&wire.Failed{Code: "no-network", Text: "the guest's kernel has no network"}, true)
+			break
+		}
+		if m, ok := m.(*wire.Dial); ok {
+			r.rest = v.Gate.Dial(s, m)
+		} else {
+			r.rest = v.Gate.Network(s)
+		}
+		return
 	case wire.FileRequest, *wire.UpperLayer:
 		if !v.mounted() {
 			s.Send(&wire.Failed{Code: "no-root", Text: "no root is mounted yet"}, true)

@@ -12,6 +12,7 @@ import (
 	"sandlot/agent/internal/identity"
 	"sandlot/agent/internal/mount"
 	"sandlot/agent/internal/mux"
+	"sandlot/agent/internal/network"
 	"sandlot/agent/internal/process"
 	"sandlot/agent/internal/wire"
 )
@@ -20,6 +21,7 @@ import (
 type Server struct {
 	Table  *process.Table
 	Groups *cgroup.Tree
+	Gate   *network.Gate // nil where the kernel has no network
 	Log    func(string)
 
 	mu        sync.Mutex

@@ -21,15 +21,14 @@ from sandlot.sandbox.host import Host
 
 if TYPE_CHECKING:
     from sandlot.image.records import Image
-
-NETWORKS = ("default", "none")
+    from sandlot.network.policy import Network
 
 
 async def build_image(
     context: str | os.PathLike[str], name: str | None = None, *,
     dockerfile: str | os.PathLike[str] | None = None,
     arguments: Mapping[str, str] | None = None, target: str = "", cache: bool = True,
-    pull: str | None = None, network: str = "default", platform: str | None = None,
+    pull: str | None = None, network: Network | None = None, platform: str | None = None,
     labels: Mapping[str, str] | None = None, memory: int | str = "2G", cpus: int = 1,
     disk: int | str = "16G", tell: Callable[[str], object] | None = None,
 ) -> Image:  # fmt: skip
@@ -48,8 +47,8 @@ async def build_image(
         target: the stage to build, the last one when empty.
         cache: whether steps of earlier builds may be used.
         pull: as in `Sandbox.create`, for the images in FROM.
-        network: of the machines: `"none"`, or `"default"`, which is none as well until sandboxes
-            have a network.
+        network: what the machines may reach; the public internet when None. A RUN with
+            `--network=none` reaches nothing in any case.
         platform: this machine's, if any is named.
         labels: added to the image's.
         memory, cpus, disk: of the machine of a RUN, in bytes or as text such as `"2G"`.
@@ -63,8 +62,6 @@ async def build_image(
     """
     if name is not None:
         Reference.parse(name)
-    if network not in NETWORKS:
-        raise ConfigError(f"network {network[:40]!r} is not known", hint="use none or default")
     host_platform = Platform.host()
     if platform is not None and not Platform.parse(platform).runs(host_platform):
         raise ConfigError(
@@ -88,7 +85,7 @@ async def build_image(
     host = Host.current()
     options = BuildOptions(
         arguments=arguments or {}, labels=labels or {}, target=target, use_cache=cache, pull=pull,
-        network=network, machine=Machine(memory=memory, cpus=cpus, disk=disk),
+        machine=Machine(memory=memory, cpus=cpus, disk=disk, network=network),
     )  # fmt: skip
     # What a failed build has made is kept: the next try goes on from there.
     with host.images.working(keep=True):

@@ -47,7 +47,6 @@ class BuildOptions:
     target: str = ""
     use_cache: bool = True
     pull: str | None = None
-    network: str = "default"
     machine: Machine = field(default_factory=Machine)
 
 

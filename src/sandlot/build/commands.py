@@ -15,6 +15,7 @@ from sandlot.build.state import State, words
 from sandlot.errors import BuildError, ConfigError, ExecError
 from sandlot.image.packing import PackedLayer, pack_layer
 from sandlot.image.tar import Member, read_tar
+from sandlot.network.policy import Network
 from sandlot.sandbox.sandbox import Sandbox
 from sandlot.sandbox.sizes import parse_size
 
@@ -31,11 +32,12 @@ _OWN_FOLDERS = re.compile(rb"(?:dev|proc|sys)(?:/|$)")
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What a RUN gets: memory and disk in bytes or as text, processors."""
+    """What a RUN gets: memory and disk in bytes or as text, processors, what it may reach."""
 
     memory: int | str = "2G"
     cpus: int = 1
     disk: int | str = "16G"
+    network: Network | None = None
 
 
 def command_of(state: State, run: Run) -> tuple[list[str], bytes | None]:
@@ -72,6 +74,7 @@ async def run_command(
     sandbox = await Sandbox._make(
         name=f"build-{secrets.token_hex(6)}", image=state.image, memory=machine.memory,
         cpus=machine.cpus, disk=machine.disk, hostname="build", auto_remove=True, pull="never",
+        network=Network.deny_all() if run.network == "none" else machine.network,
     )  # fmt: skip
     async with sandbox:
         await sandbox.start()

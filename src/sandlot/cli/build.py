@@ -8,10 +8,11 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 
-from sandlot.cli.options import whole_cpus
+from sandlot.cli.options import network_of, policy_options, whole_cpus
 
 
 @click.command(epilog="Example: sandlot build -t app:1.0 --build-arg VERSION=1.0 .")
@@ -30,10 +31,7 @@ from sandlot.cli.options import whole_cpus
 @click.option("--target", default="", metavar="STAGE", help="The stage to build; the last one.")
 @click.option("--no-cache", is_flag=True, help="Do every step again.")
 @click.option("--pull", is_flag=True, help="Ask the registries for newer images in FROM.")
-@click.option(
-    "--network", type=click.Choice(["default", "none"]), default="default",
-    help="Of the machines of RUN. There is no network in them yet.",
-)  # fmt: skip
+@policy_options
 @click.option("--platform", metavar="OS/ARCH", help="Only this machine's is possible.")
 @click.option("-m", "--memory", default="2G", show_default=True, help="Memory for a RUN.")
 @click.option(
@@ -44,8 +42,8 @@ from sandlot.cli.options import whole_cpus
 @click.argument("folder", metavar="DIR")
 def build(
     names: tuple[str, ...], file: str | None, arguments: tuple[str, ...], labels: tuple[str, ...],
-    target: str, no_cache: bool, pull: bool, network: str, platform: str | None, memory: str,
-    cpus: int, disk: str, quiet: bool, folder: str,
+    target: str, no_cache: bool, pull: bool, platform: str | None, memory: str, cpus: int,
+    disk: str, quiet: bool, folder: str, **policy: Any,
 ) -> None:  # fmt: skip
     """Build an image from the Dockerfile in DIR, and print its id.
 
@@ -76,8 +74,9 @@ def build(
         made = asyncio.run(
             build_image(
             folder, names[0] if names else None, dockerfile=file, arguments=given, labels=marks,
-            target=target, cache=not no_cache, pull="always" if pull else None, network=network,
-            platform=platform, memory=memory, cpus=cpus, disk=disk, tell=None if quiet else tell,
+            target=target, cache=not no_cache, pull="always" if pull else None,
+            network=network_of(policy), platform=platform, memory=memory, cpus=cpus, disk=disk,
+            tell=None if quiet else tell,
         ))  # fmt: skip
     for name in names[1:]:
         Host.current().images.alias(made, name)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 SAME, DIFFERENT, REFUSED = "same", "different", "refused"
 Verdict = tuple[str, str]
 
-_NETWORK = "there is no network in a sandbox yet, so every sandbox is cut off"
+_NETWORK = "sandboxes share no network; see --allow and -p"
+_ADDRESS = "every sandbox has the same address: nobody else sees it"
 _VOLUMES = "there are no volumes yet; send files with `sandlot cp` or through standard input"
 _CONTAINER = "a sandbox is a machine of its own: its kernel isolates it, not the host's"
 _CGROUP = "a machine has whole processors and a fixed memory; use --cpus and --memory"
@@ -44,8 +45,14 @@ _RUN: dict[str, Verdict] = {
     "--cpus": (DIFFERENT, "whole processors only"),
     "--restart": (DIFFERENT, "restarts in a new machine; nothing restarts after the host's boot"),
     "--stop-timeout": (DIFFERENT, "takes a time such as 30s as well"),
-    **_all((REFUSED, _NETWORK), "-p", "--publish", "-P", "--publish-all", "--network", "--net",
-           "--dns", "--add-host", "--link", "--ip", "--mac-address", "--expose"),
+    **_all((DIFFERENT, "on 127.0.0.1 unless an address is named"), "-p", "--publish"),
+    **_all((DIFFERENT, "none, bridge and default, or deny, public and open; see also --allow"),
+           "--network", "--net"),
+    **_all((REFUSED, "name the ports with -p"), "-P", "--publish-all", "--expose"),
+    "--dns": _same,
+    "--add-host": (REFUSED, "write to /etc/hosts with `sandlot exec`"),
+    "--link": (REFUSED, _NETWORK),
+    **_all((REFUSED, _ADDRESS), "--ip", "--ip6", "--mac-address"),
     **_all((REFUSED, _VOLUMES), "-v", "--volume", "--mount", "--volumes-from", "--tmpfs"),
     **_all((REFUSED, _CONTAINER), "--privileged", "--cap-add", "--cap-drop", "--security-opt",
            "--userns", "--pid", "--ipc", "--uts", "--cgroupns", "--runtime", "--isolation",
@@ -147,12 +154,12 @@ COMMANDS: dict[str, Docker] = {
         "see docs/guides/build-from-a-dockerfile.md",
         {**_all(_same, "-t", "--tag", "-f", "--file", "--build-arg", "--label", "--target",
                 "--no-cache", "--pull", "-q", "--quiet"),
-         "--network": (DIFFERENT, "default and none; there is no network in a sandbox yet"),
+         "--network": (DIFFERENT, "as of `run`; see also --allow"),
          "--platform": (DIFFERENT, "only this machine's"),
          **_all((DIFFERENT, "memory of the machine of a RUN"), "-m", "--memory"),
          "--progress": (REFUSED, "it is always plain"),
          **_all((REFUSED, "there are no mounts in builds yet"), "--secret", "--ssh"),
-         "--add-host": (REFUSED, _NETWORK),
+         "--add-host": (REFUSED, "write to /etc/hosts in the RUN that needs it"),
          **_all((REFUSED, "the result is always in the store"), "-o", "--output", "--load", "--push"),
          **_all((REFUSED, "steps are kept on this machine only"), "--cache-from", "--cache-to"),
          "--squash": (REFUSED, "layers stay as they are"), "--rm": (REFUSED, "that is how it is")},
@@ -160,7 +167,7 @@ COMMANDS: dict[str, Docker] = {
     "login": Docker(REFUSED, "log in with docker, podman or skopeo: their files are read"),
     "logout": Docker(REFUSED, "log out with docker, podman or skopeo: their files are read"),
     "top": Docker(SAME, "runs the `ps` of the sandbox"),
-    "port": Docker(REFUSED, _NETWORK),
+    "port": Docker(SAME),
     "diff": Docker(REFUSED, "not there yet"),
     "export": Docker(REFUSED, "use `sandlot exec NAME tar c /`"),
     "commit": Docker(REFUSED, "there are no snapshots yet"),
@@ -170,7 +177,7 @@ COMMANDS: dict[str, Docker] = {
     "info": Docker(REFUSED, "use `sandlot doctor`"),
     "version": Docker(REFUSED, "use `sandlot --version`"),
     "help": Docker(REFUSED, "use `sandlot --help`"),
-    "network": Docker(DIFFERENT, "asks about policies; there are no networks to make"),
+    "network": Docker(DIFFERENT, "asks about and changes policies; there are no networks to make"),
     "volume": Docker(REFUSED, _VOLUMES),
     "compose": Docker(REFUSED, "not there yet"),
     "swarm": Docker(REFUSED, _DAEMON),

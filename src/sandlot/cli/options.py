@@ -104,11 +104,82 @@ def making(options: dict[str, Any]) -> dict[str, Any]:
         "stop_grace": options["stop_timeout"],
         "pids": max(options["pids_limit"], 0),  # Docker's -1 is no limit
         "labels": labels(options["label"]),
+        "network": network_of(options),
+        "ports": list(options["publish"]),
+        "bandwidth": options["bandwidth"] or 0,
+        "connections": options["connections"],
+        "dns": list(options["dns"]),
     }
+
+
+DOCKERS_NETWORKS = {"none": "deny", "bridge": "public", "default": "public"}
+
+
+def _network_word(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    word = DOCKERS_NETWORKS.get(value or "", value)
+    if word == "host":
+        raise click.BadParameter(
+            "a sandbox has a kernel of its own and cannot share the host's network; "
+            "--allow host lets it reach the host's services",
+            ctx, param,
+        )  # fmt: skip
+    if word not in (None, "deny", "public", "open"):
+        raise click.BadParameter(
+            f"{value} is not deny, public or open; there are no networks to make", ctx, param
+        )
+    return word
+
+
+def network_of(options: dict[str, Any]) -> Any:
+    """The policy that --network, --allow and --deny say; None when they say nothing."""
+    if not (options["allow"] or options["deny"] or options["network"]):
+        return None
+    from sandlot.network.policy import Network
+
+    return Network(options["allow"] or None, options["deny"], options["network"])
+
+
+def policy_options(function: F) -> F:
+    """--network, --allow, --deny: what may be reached."""
+    for option in (
+        click.option(
+            "--network", "--net", metavar="WHAT", callback=_network_word,
+            help="What becomes of the rest: deny (Docker's none), public or open; deny with "
+            "--allow, public otherwise.",
+        ),
+        click.option("--deny", multiple=True, metavar="RULE", help="Refuse this."),
+        click.option(
+            "--allow", multiple=True, metavar="RULE", help="Allow this, and refuse the rest."
+        ),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def network_options(function: F) -> F:
+    """What a sandbox may reach, and be reached by."""
+    for option in (
+        click.option(
+            "--connections", type=int, default=0, metavar="NUMBER",
+            help="How many connections it may have at once; 2048 otherwise.",
+        ),
+        click.option(
+            "--dns", multiple=True, metavar="ADDRESS",
+            help="Ask this name server; the host's own otherwise.",
+        ),
+        click.option("--bandwidth", metavar="SIZE", help="Bytes a second of all it moves."),
+        click.option(
+            "-p", "--publish", multiple=True, metavar="[[ADDRESS:]PORT:]PORT[/udp]",
+            help="Let a port of the host, on 127.0.0.1 unless told, lead to one of the sandbox.",
+        ),
+    ):  # fmt: skip
+        function = option(function)
+    return policy_options(function)
 
 
 def machine_options(function: F) -> F:
     """What a sandbox gets, and what becomes of it."""
+    function = network_options(function)
     for option in (
         click.option(
             "-l", "--label", multiple=True, metavar="KEY=VALUE", help="A label, for listings."

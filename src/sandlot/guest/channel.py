@@ -97,6 +97,10 @@ class ChannelStream:
         if self._channel.send(self.number, data) != len(data):
             raise GuestProtocolError("the guest gives no credit for a message")
 
+    def try_put(self, data: bytes) -> bool:
+        """Send something short, whole or not at all: what may be lost does not wait."""
+        return self._channel.try_send(self.number, data)
+
     async def write(self, data: bytes | memoryview) -> None:
         """Send all of `data`, waiting for the peer to take it.
 
@@ -274,6 +278,15 @@ class Channel(asyncio.Protocol):
         sent = self._mux.send(number, data)
         self._flush_soon()
         return sent
+
+    def try_send(self, number: int, data: bytes) -> bool:
+        if self._error is not None or self._mux.credit(number) < len(data):
+            return False
+        return self.send(number, data) == len(data)
+
+    def serve(self, accept: Callable[[ChannelStream], None]) -> None:
+        """Let the peer open streams from now on; `accept` is given each."""
+        self._accept = accept
 
     def consumed(self, number: int, count: int) -> None:
         if self._error is None:

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 # What a guest needs: its disks, its channel, its file systems; and what gives freed memory back.
 WANTED = (
     "virtio_pci", "virtio_blk", "virtio_console", "erofs", "ext4", "crc32c_generic", "overlay", "fuse",
-    "virtio_balloon",
+    "virtio_balloon", "tun",
 )  # fmt: skip
 _DEPENDS = re.compile(rb"\0depends=([^\0]*)\0")
 _SUFFIX = re.compile(r"\.ko(\.xz|\.zst|\.gz)?$")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 from collections.abc import Coroutine, Iterator
@@ -24,9 +25,11 @@ from sandlot.wire.messages import (
     Jobs,
     Message,
     Metrics,
+    NetworkSet,
     Ok,
     Pause,
     Resume,
+    SetNetwork,
     Stdio,
     Stop,
     Watch,
@@ -119,6 +122,8 @@ class Door:
                 await self._stop(request)
             elif isinstance(request, Pause | Resume):
                 await self._pause(stream, request)
+            elif isinstance(request, SetNetwork):
+                self._set_network(stream, request)
             elif isinstance(request, FORWARDED):
                 await self._join(stream, request)
             else:
@@ -141,6 +146,18 @@ class Door:
                 await self._owner.resume()
         except SandboxError as error:
             answer = _refusal(error)
+        stream.put(encode(answer))
+        stream.finish()
+
+    def _set_network(self, stream: ChannelStream, request: SetNetwork) -> None:
+        from sandlot.network.policy import Network
+
+        answer: Message
+        try:
+            network = Network.from_json(json.loads(request.policy))
+            answer = NetworkSet(cut=self._owner.set_network(network))
+        except (ValueError, SandboxError) as error:
+            answer = Failed(code="failed", text=str(error))
         stream.put(encode(answer))
         stream.finish()
 

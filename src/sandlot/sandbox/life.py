@@ -38,7 +38,7 @@ class Life(Looking):
             return
         from sandlot.sandbox.lifecycle import start_owned
 
-        self._owner = await start_owned(self._host, self._folder, lock)
+        self._owner = await start_owned(self._host, self._folder, lock, self._hooks)
 
     async def stop(self, *, grace: float | str | None = None, kill: bool = False) -> None:
         """End its processes, write its disk, end it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sandlot.engine.concatenation import describe
 from sandlot.errors import ImageError
@@ -13,6 +14,9 @@ from sandlot.sandbox.owner import Owner
 from sandlot.state.lock import FileLock
 from sandlot.state.records import SandboxFolder, SandboxRecord
 from sandlot.state.sparse import copy_sparse
+
+if TYPE_CHECKING:
+    from sandlot.network.hooks import Hooks
 
 
 async def create_folder(
@@ -62,7 +66,9 @@ def _keep(source: Path, target: Path, name: str) -> None:
         copy_sparse(source, target)
 
 
-async def start_owned(host: Host, folder: SandboxFolder, lock: FileLock | None = None) -> Owner:
+async def start_owned(
+    host: Host, folder: SandboxFolder, lock: FileLock | None = None, hooks: Hooks | None = None
+) -> Owner:
     """Run a stopped sandbox in this program; its door is open from the first moment.
 
     Raises:
@@ -70,5 +76,6 @@ async def start_owned(host: Host, folder: SandboxFolder, lock: FileLock | None =
         BootError, ImageError, EngineUnavailable: it cannot run.
     """
     owner = Owner.take(host, folder, lock)
+    owner.hooks = hooks
     await owner.bring_up()
     return owner

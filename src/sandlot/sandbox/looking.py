@@ -24,6 +24,8 @@ from sandlot.state.records import SandboxFolder, SandboxRecord
 
 if TYPE_CHECKING:
     from sandlot.files.files import Files
+    from sandlot.network.hooks import Hooks
+    from sandlot.sandbox.network import SandboxNetwork
     from sandlot.sandbox.owner import Owner
 
 
@@ -37,6 +39,7 @@ class Looking:
         self._owner: Owner | None = None
         self._lock: FileLock | None = None  # of a new sandbox that is about to be started
         self._remote: GuestSession | None = None
+        self._hooks: Hooks | None = None
 
     def __repr__(self) -> str:
         """Short, without its environment."""
@@ -77,6 +80,23 @@ class Looking:
         from sandlot.files.files import Files
 
         return Files(self._session, workdir=self._record.workdir, user=self._record.user)
+
+    @property
+    def network(self) -> SandboxNetwork:
+        """What it reached and may reach: `flows()`, `update(...)`."""
+        from sandlot.sandbox.network import SandboxNetwork
+
+        return SandboxNetwork(self._folder, self._owner, self._session)
+
+    @property
+    def ports(self) -> dict[int, int]:
+        """The published ports while it runs: the host's to the sandbox's."""
+        return {each["host_port"]: each["port"] for each in self.published}
+
+    @property
+    def published(self) -> list[dict[str, Any]]:
+        """The published ports while it runs, with `address`, `host_port`, `port`, `protocol`."""
+        return list(self._folder.run_state().ports)
 
     def info(self) -> SandboxInfo:
         """What it was made with, and whether it runs."""

@@ -43,6 +43,44 @@ def check_env(env: Mapping[str, str] | None) -> dict[str, str]:
     return dict(given)
 
 
+def _server(text: str) -> str:
+    from ipaddress import ip_address
+
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise ConfigError(
+            f"dns {text!r} is not the address of a name server", hint="use for example 9.9.9.9"
+        ) from None
+
+
+def network_options(
+    network: object, ports: object, connections: int, bandwidth: int | str, dns: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The fields of a record about the network.
+
+    Raises:
+        ConfigError: one is wrong.
+    """
+    from sandlot.network.policy import Network
+    from sandlot.network.published import published_ports
+
+    if network is not None and not isinstance(network, Network):
+        raise ConfigError(
+            f"network is {type(network).__name__}, not a Network",
+            hint='use network=Network(allow=["api.example.com"])',
+        )
+    if isinstance(connections, bool) or not isinstance(connections, int) or connections < 0:
+        raise ConfigError(f"connections {connections!r} is not a number of connections")
+    return {
+        "network": network.to_json() if network is not None else {},
+        "ports": [port.to_json() for port in published_ports(ports)],
+        "connections": connections,
+        "dns": [_server(each) for each in dns],
+        "bandwidth": parse_size(bandwidth, "bandwidth") if bandwidth not in (0, "0") else 0,
+    }
+
+
 def host_memory() -> int:
     """The host's memory in bytes."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

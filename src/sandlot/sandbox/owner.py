@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sandlot.errors import SandboxDied, SandboxError, SandboxNotFound, WrongState
 from sandlot.guest.session import GuestSession
@@ -21,6 +22,11 @@ from sandlot.sandbox.host import Host
 from sandlot.sandbox.owned import OwnedMachine
 from sandlot.state.lock import FileLock
 from sandlot.state.records import SandboxFolder, SandboxRecord
+
+if TYPE_CHECKING:
+    from sandlot.network.hooks import Hooks
+    from sandlot.network.policy import Network
+    from sandlot.sandbox.reach import Reach
 
 
 class Owner:
@@ -41,6 +47,8 @@ class Owner:
         """Why it is being stopped, or empty."""
         self._main_ended = False  # before anybody asked for the end
         self.on_end: list[Callable[[], None]] = []
+        self.hooks: Hooks | None = None
+        self.reach: Reach | None = None
         self._host = host
         self._lock: FileLock | None = lock
         self._door = Door(self, door_path(host.paths.sockets, record.id))
@@ -88,6 +96,7 @@ class Owner:
         try:
             if self.stopping:
                 raise self._stopped()
+            self._open_network()
             self._starting = asyncio.get_running_loop().create_task(
                 OwnedMachine.restore(self._host, self.folder, self.record)
             )
@@ -103,9 +112,11 @@ class Owner:
             finally:
                 self._starting = None
             self.owned.on_end.append(self._machine_ended)
+            assert self.reach is not None
+            self.reach.attach(self.owned.session.channel)
             self.folder.write_run_state(
                 owner=os.getpid(), monitor=self.owned.machine.pid, started=time.time(),
-                restarts=self._restarts,
+                restarts=self._restarts, ports=[port.to_json() for port in self.reach.ports],
             )  # fmt: skip
         except BaseException:
             if self.owned is not None:
@@ -119,6 +130,21 @@ class Owner:
         for work in (self._watch_idleness(), self._watch_duration()):
             self._start(work)
         return self.owned
+
+    def _open_network(self) -> None:
+        if self.reach is None:
+            from sandlot.sandbox.reach import Reach
+
+            async def channel() -> Any:
+                return (await self.session()).channel
+
+            self.reach = Reach(self.folder, self.record, channel, self.hooks)
+
+    def set_network(self, network: Network) -> int:
+        """Hold to another policy at once; how many flows that cut is returned."""
+        self.record = dataclasses.replace(self.record, network=network.to_json())
+        self.folder.write_record(self.record)
+        return len(self.reach.update(network)) if self.reach is not None else 0
 
     def _stopped(self) -> WrongState:
         return WrongState(f"sandbox {self.record.name!r} was stopped while it started")
@@ -146,6 +172,8 @@ class Owner:
             return
         self._cancel_tasks()
         self._door.close()
+        if self.reach is not None:
+            self.reach.close()
         with contextlib.suppress(SandboxError, OSError):
             state = self.folder.run_state()
             reason = "" if self._main_ended else self.stopping

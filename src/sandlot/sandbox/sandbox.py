@@ -6,9 +6,9 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Generator, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sandlot.errors import SandboxError
+from sandlot.errors import ConfigError, SandboxError
 from sandlot.sandbox.arguments import explained, flag, text, text_or_none
 from sandlot.sandbox.host import DEFAULT_DISK, Host
 from sandlot.sandbox.life import STOP_GRACE, Life
@@ -16,6 +16,10 @@ from sandlot.sandbox.listing import SandboxInfo, list_sandboxes
 from sandlot.sandbox.policy import check_policy
 from sandlot.sandbox.process import signal_number
 from sandlot.sandbox.programs import MAX_OUTPUT, Programs
+
+if TYPE_CHECKING:
+    from sandlot.network.hooks import Hooks
+    from sandlot.network.policy import Network
 
 DEFAULT_MEMORY = "1G"
 
@@ -41,6 +45,8 @@ class Sandbox(Programs, Life):
         max_duration: float | str | None = None, restart: str = "no",
         stop_signal: str | None = None, labels: Mapping[str, str] | None = None,
         detached: bool = False, pull: str | None = None, platform: str | None = None,
+        network: Network | None = None, ports: object = None, connections: int = 0,
+        bandwidth: int | str = 0, dns: Sequence[str] = (), hooks: Hooks | None = None,
     ) -> SandboxCreation:  # fmt: skip
         """Make a sandbox and start it.
 
@@ -70,6 +76,14 @@ class Sandbox(Programs, Life):
             pull: `"missing"` asks the registry when the image is not here, `"always"` each time,
                 `"never"` not at all; SANDLOT_PULL or `"missing"` when None.
             platform: such as `"linux/amd64"`, for an image that is pulled; the host's when None.
+            network: what it may reach; the public internet when None.
+            ports: published ports: host port to sandbox port, on 127.0.0.1 unless the key is
+                `(address, port)`; host port 0 for any that is free; or a list of texts as in
+                `["8000:80", "53:53/udp"]`.
+            connections: how many TCP connections it may have at once; 0 is 2048.
+            bandwidth: bytes a second, or text such as `"1M"`, of all its connections; 0 is no limit.
+            dns: addresses of the name servers that are asked; the host's own when empty.
+            hooks: functions that are asked before something is reached; not for a detached one.
 
         Raises:
             ImageNotFound, RegistryError, ImageError, NameTaken, ConfigError, ResourceError,
@@ -82,7 +96,8 @@ class Sandbox(Programs, Life):
                 workdir=workdir, user=user, hostname=hostname, detached=detached, hold=True,
                 pids=pids, idle_timeout=idle_timeout, idle_action=idle_action,
                 max_duration=max_duration, restart=restart, stop_signal=stop_signal, labels=labels,
-                pull=pull, platform=platform,
+                pull=pull, platform=platform, network=network, ports=ports,
+                connections=connections, bandwidth=bandwidth, dns=dns, hooks=hooks,
             )  # fmt: skip
             try:
                 await made.start()
@@ -101,14 +116,16 @@ class Sandbox(Programs, Life):
         workdir: str | None = None, user: str | None = None, hostname: str | None = None,
         detached: bool = False, pull: str | None = None, platform: str | None = None,
         command: Sequence[str] = (), tty: bool = False, auto_remove: bool = False,
-        stdin: bool = False, hold: bool = False, stop_signal: str | None = None, **policy: Any,
+        stdin: bool = False, hold: bool = False, stop_signal: str | None = None,
+        network: Network | None = None, ports: object = None, connections: int = 0,
+        bandwidth: int | str = 0, dns: Sequence[str] = (), hooks: Hooks | None = None, **policy: Any,
     ) -> Sandbox:  # fmt: skip
         """A new sandbox that is not started yet; what the command line's `create` makes.
 
         With `hold` it is about to be started: its owner's lock is kept until then.
         """
         from sandlot.sandbox.lifecycle import create_folder
-        from sandlot.sandbox.options import check_env, make_record
+        from sandlot.sandbox.options import check_env, make_record, network_options
         from sandlot.sandbox.pulling import find_image
 
         text(image, "image", 'image="python:3.12", or the name of an Image')
@@ -129,6 +146,12 @@ class Sandbox(Programs, Life):
         checked = check_policy(
             detached=detached, auto_remove=auto_remove, stop_signal=chosen, **policy
         )
+        if hooks is not None and detached:
+            raise ConfigError(
+                "hooks cannot be called for a detached sandbox: it outlives this program",
+                hint="leave detached=True out",
+            )
+        checked = {**checked, **network_options(network, ports, connections, bandwidth, dns)}
         record = make_record(
             name=name, image=found.title, image_digest=found.id, memory=memory, cpus=cpus, disk=disk,
             env={**config.env, **own},
@@ -141,6 +164,7 @@ class Sandbox(Programs, Life):
         record = dataclasses.replace(record, make_workdir=workdir not in (None, "", "/"))
         folder, lock = await create_folder(host, record, starts=hold)
         made = cls(host, folder, record)
+        made._hooks = hooks
         if hold:
             made._lock = lock
         else:

@@ -59,6 +59,11 @@ class SandboxRecord:
     restart: str = "no"
     stop_signal: str = ""
     stop_grace: float = 10.0
+    network: dict[str, Any] = field(default_factory=dict)
+    ports: list[dict[str, Any]] = field(default_factory=list)
+    connections: int = 0
+    bandwidth: int = 0
+    dns: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ class RunState:
     restarting: bool = False
     oom: bool = False
     reason: str = ""
+    ports: list[dict[str, Any]] = field(default_factory=list)
 
 
 class SandboxFolder:
@@ -107,6 +113,11 @@ class SandboxFolder:
         return self.path / "output.jsonl"
 
     @property
+    def flows(self) -> Path:
+        """What it reached, and what it was refused."""
+        return self.path / "flows.jsonl"
+
+    @property
     def console(self) -> Path:
         return self.path / "console.jsonl"
 
@@ -129,6 +140,10 @@ class SandboxFolder:
                 f"the record of sandbox {self.path.name!r} cannot be read: {error}",
                 hint=f"`sandlot rm -f {self.path.name}` removes it",
             ) from error
+
+    def write_record(self, record: SandboxRecord) -> None:
+        """Replace what it was made with; its owner alone may."""
+        write_json(self.path / "sandbox.json", asdict(record))
 
     def run_state(self) -> RunState:
         """As its owner left it; a dead owner means not running."""

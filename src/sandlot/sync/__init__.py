@@ -12,6 +12,7 @@ from sandlot.sandbox.housekeeping import disk_usage, prune
 from sandlot.sync.facade import Sandbox
 from sandlot.sync.files import FileReader, Files, Watch
 from sandlot.sync.images import ImageStore, build_image
+from sandlot.sync.network import SandboxNetwork
 from sandlot.sync.processes import Attachment, InputStream, Job, OutputStream, Process
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "OutputStream",
     "Process",
     "Sandbox",
+    "SandboxNetwork",
     "Watch",
     "build_image",
     "disk_usage",

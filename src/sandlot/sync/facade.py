@@ -9,6 +9,8 @@ from typing import Any, Literal, overload
 
 from sandlot.engine.base import MachineStats
 from sandlot.errors import SandboxError
+from sandlot.network.hooks import Hooks
+from sandlot.network.policy import Network
 from sandlot.sandbox import job as jobs
 from sandlot.sandbox import process as asynchronous
 from sandlot.sandbox import sandbox as origin
@@ -19,6 +21,7 @@ from sandlot.sandbox.result import ExecResult
 from sandlot.state.events import Event
 from sandlot.state.records import SandboxFolder, SandboxRecord
 from sandlot.sync.files import Files
+from sandlot.sync.network import SandboxNetwork
 from sandlot.sync.portal import drained, run
 from sandlot.sync.processes import Job, Process
 
@@ -42,6 +45,8 @@ class Sandbox:
         max_duration: float | str | None = None, restart: str = "no",
         stop_signal: str | None = None, labels: Mapping[str, str] | None = None,
         detached: bool = False, pull: str | None = None, platform: str | None = None,
+        network: Network | None = None, ports: object = None, connections: int = 0,
+        bandwidth: int | str = 0, dns: Sequence[str] = (), hooks: Hooks | None = None,
     ) -> Sandbox:  # fmt: skip
         """See `sandlot.Sandbox.create`."""
 
@@ -51,7 +56,8 @@ class Sandbox:
                 user=user, hostname=hostname, pids=pids, idle_timeout=idle_timeout,
                 idle_action=idle_action, max_duration=max_duration, restart=restart,
                 stop_signal=stop_signal, labels=labels, detached=detached, pull=pull,
-                platform=platform,
+                platform=platform, network=network, ports=ports, connections=connections,
+                bandwidth=bandwidth, dns=dns, hooks=hooks,
             )  # fmt: skip
 
         return cls(run(make()))
@@ -65,6 +71,21 @@ class Sandbox:
     def name(self) -> str:
         """See `sandlot.Sandbox.name`."""
         return self._sandbox.name
+
+    @property
+    def network(self) -> SandboxNetwork:
+        """See `sandlot.Sandbox.network`."""
+        return SandboxNetwork(self._sandbox.network)
+
+    @property
+    def ports(self) -> dict[int, int]:
+        """See `sandlot.Sandbox.ports`."""
+        return self._sandbox.ports
+
+    @property
+    def published(self) -> list[dict[str, Any]]:
+        """See `sandlot.Sandbox.published`."""
+        return self._sandbox.published
 
     @property
     def id(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sandlot.image import store as origin
+from sandlot.network.policy import Network
 from sandlot.sync.portal import run
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def build_image(
     context: str | os.PathLike[str], name: str | None = None, *,
     dockerfile: str | os.PathLike[str] | None = None,
     arguments: Mapping[str, str] | None = None, target: str = "", cache: bool = True,
-    pull: str | None = None, network: str = "default", platform: str | None = None,
+    pull: str | None = None, network: Network | None = None, platform: str | None = None,
     labels: Mapping[str, str] | None = None, memory: int | str = "2G", cpus: int = 1,
     disk: int | str = "16G", tell: Callable[[str], object] | None = None,
 ) -> Image:  # fmt: skip

@@ -13,6 +13,7 @@ from sandlot.errors import GuestProtocolError
 from sandlot.wire.files import FILE_MESSAGES
 from sandlot.wire.message import Message as Message
 from sandlot.wire.message import tag as _tag
+from sandlot.wire.network import NETWORK_MESSAGES
 from sandlot.wire.records import field, fields
 
 HEADER = struct.Struct("!BI")
@@ -161,6 +162,20 @@ class Resume(Message):
     kind: ClassVar[int] = 0x43
 
 
+class SetNetwork(Message):
+    """Between programs of the host: hold the sandbox that you run to another policy (JSON)."""
+
+    kind: ClassVar[int] = 0x44
+    policy: str = _tag(1, default="")
+
+
+class NetworkSet(Message):
+    """Between programs of the host: the policy holds; so many flows were cut."""
+
+    kind: ClassVar[int] = 0x45
+    cut: int = _tag(1, default=0)
+
+
 class Ok(Message):
     """The answer to a request that worked."""
 
@@ -254,7 +269,8 @@ class Measured(Message):
 _MESSAGES: tuple[type[Message], ...] = (
     Configure, MountRoot, Exec, Stdio, Clock, Shutdown, Stage, Signal, Resize, Stop,
     Ok, Failed, Started, Exited,
-    Watch, Jobs, Metrics, Pause, Resume, Job, Output, Measured, *FILE_MESSAGES,
+    Watch, Jobs, Metrics, Pause, Resume, SetNetwork, NetworkSet, Job, Output, Measured, *FILE_MESSAGES,
+    *NETWORK_MESSAGES,
 )  # fmt: skip
 KINDS = {message.kind: message for message in _MESSAGES}
 

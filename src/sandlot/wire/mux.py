@@ -157,6 +157,11 @@ class Mux:
         stream.send_credit -= sent
         return sent
 
+    def credit(self, number: int) -> int:
+        """How many bytes the peer takes on a stream now; 0 for one that is not open."""
+        stream = self._streams.get(number)
+        return 0 if stream is None or stream.sent_fin else stream.send_credit
+
     def finish(self, number: int) -> None:
         """Say that nothing more will be sent."""
         stream = self._streams.get(number)

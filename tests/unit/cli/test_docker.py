@@ -60,10 +60,10 @@ def test_our_own_short_flags_mean_what_dockers_mean() -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["run", "-p", "80:80", "x"], "there is no network"),
+        (["run", "--network", "host", "x"], "--allow host"),
+        (["run", "--ip", "10.0.0.1", "x"], "same address"),
         (["run", "--privileged", "x"], "a machine of its own"),
         (["inspect", "--format", "x", "y"], "jq"),
-        (["port", "x"], "there is no network"),
         (["system", "df"], "sandlot df"),
         (["swarm", "init"], "no daemon"),
         (["push", "x"], "not there yet"),

@@ -17,6 +17,7 @@ PAIRS = [
     (sandlot.FileReader, sync.FileReader),
     (sandlot.Watch, sync.Watch),
     (sandlot.Attachment, sync.Attachment),
+    (sandlot.SandboxNetwork, sync.SandboxNetwork),
     (sandlot.InputStream, sync.InputStream),
     (sandlot.OutputStream, sync.OutputStream),
 ]

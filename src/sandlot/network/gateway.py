@@ -1,0 +1,255 @@
+"""The gateway of one sandbox: every connection of the guest is judged, made and carried here.
+
+It and its neighbours `datagrams.py`, `resolver.py`, `upstream.py` and `ports.py` own the sockets.
+What is decided, parsed or substituted is so in pure modules; what the guest says is checked before
+it is believed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any, Protocol
+
+from sandlot.errors import GuestProtocolError, SandboxError
+from sandlot.network.datagrams import Datagrams
+from sandlot.network.dns.pins import Pins
+from sandlot.network.dns.service import Lookup
+from sandlot.network.flow import Address, Decision, Flow
+from sandlot.network.flows import FlowLog, FlowRecord
+from sandlot.network.hooks import Hooks
+from sandlot.network.judge import Judge
+from sandlot.network.limits import NetworkLimits, Pace
+from sandlot.network.nameserver import NameServer
+from sandlot.network.policy import Network
+from sandlot.network.relay import Counted, Stream, relay
+from sandlot.network.resolver import Resolver
+from sandlot.network.router import DNS_PORT, ROUTERS, host_addresses
+from sandlot.network.upstream import DENIED, NETWORK_UNREACHABLE, dial, guest_errno
+from sandlot.wire.messages import Failed, Message, Ok, encode
+from sandlot.wire.network import Connect
+from sandlot.wire.network import Network as Begin
+
+
+class GuestStream(Stream, Protocol):
+    """A stream of the guest whose first bytes are messages."""
+
+    async def read_message(self) -> Message | None: ...
+
+    def unread(self) -> bytes: ...
+
+
+class Carrier(Protocol):
+    """What the gateway needs of a session's channel."""
+
+    def open(self, header: Message, *, credit: int = ...) -> Any: ...
+
+    def serve(self, accept: Callable[[Any], None]) -> None: ...
+
+    def fail(self, error: SandboxError) -> None: ...
+
+
+@dataclass(eq=False)
+class _Connection:
+    flow: Flow
+    record: FlowRecord
+    task: asyncio.Task[None] | None
+    cut: str = ""
+
+
+class Gateway:
+    """What one sandbox reaches, and how.
+
+    Args:
+        network: the rules.
+        log: where each flow is noted.
+        hostname: the sandbox's own name.
+        limits: of connections and bytes.
+        hooks: functions of the host that are asked.
+        resolver: what is asked for names; the host's servers when None.
+    """
+
+    def __init__(
+        self, network: Network, log: FlowLog, *, hostname: str = "",
+        limits: NetworkLimits | None = None, hooks: Hooks | None = None,
+        resolver: Resolver | None = None,
+    ) -> None:  # fmt: skip
+        self.log = log
+        self._limits = limits or NetworkLimits()
+        rate = self._limits.bytes_per_second
+        self._pace = Pace(rate) if rate else None
+        pins = Pins()
+        self.judge = Judge(
+            network, host_addresses(), lambda a: pins.names_for(a, time.monotonic()),
+            hooks or Hooks(),
+        )  # fmt: skip
+        self._names = NameServer(hostname, resolver or Resolver(), self.judge, pins, self._lookup)
+        self._connections: set[_Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.datagrams: Datagrams | None = None
+
+    @property
+    def network(self) -> Network:
+        """The rules that hold now."""
+        return self.judge.network
+
+    def attach(self, channel: Carrier) -> None:
+        """Begin to serve a machine."""
+        channel.serve(lambda stream: self._start(self._serve(channel, stream)))
+        stream = channel.open(Begin())
+        self.datagrams = Datagrams(
+            stream, self.judge, self._names, self.log, self._pace, self._limits.connections
+        )
+        self._start(self._guarded(channel, self.datagrams.run()))
+
+    def update(self, network: Network) -> list[FlowRecord]:
+        """Hold to other rules from now on. What goes on and is no longer allowed is cut, and
+        returned."""
+        self.judge.replace(network)
+        self._names.hold_to_rules()
+        cut = []
+        for connection in list(self._connections):
+            decision = self.judge.still(connection.flow)
+            if not decision.allowed and connection.task is not None:
+                connection.cut = decision.reason
+                connection.task.cancel()
+                cut.append(connection.record)
+        if self.datagrams is not None:
+            cut += self.datagrams.recheck()
+        return cut
+
+    def close(self) -> None:
+        """End everything."""
+        for task in list(self._tasks):
+            task.cancel()
+        if self.datagrams is not None:
+            self.datagrams.close()
+        self.log.close()
+
+    # -- connections -----------------------------------------------------------------------
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, channel: Carrier, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except GuestProtocolError as error:
+            channel.fail(error)
+        except SandboxError:
+            pass  # the machine has ended
+
+    async def _serve(self, channel: Carrier, stream: GuestStream) -> None:
+        await self._guarded(channel, self._connection(stream))
+
+    async def _connection(self, stream: GuestStream) -> None:
+        message = await stream.read_message()
+        if message is None:
+            return
+        if not isinstance(message, Connect):
+            raise GuestProtocolError(f"the guest opens a stream with {type(message).__name__}")
+        address = guest_address(message.target)
+        port = guest_port(message.target_port)
+        if port == DNS_PORT and address in ROUTERS:
+            stream.put(encode(Ok()))
+            await self._names.serve_stream(stream, stream.unread())
+            return
+        if len(self._connections) >= self._limits.connections:
+            most = self._limits.connections
+            reason = f"it has {most} connections, which is its limit of connections"
+            flow = Flow("tcp", address, port)
+            self.log.opened(_record(flow, Decision(False, "limit", reason), "denied"))
+            _refuse(stream, NETWORK_UNREACHABLE)
+            return
+        flow, decision = await self.judge.judge("tcp", address, port)
+        if not decision.allowed:
+            self.log.opened(_record(flow, decision, "denied"))
+            _refuse(stream, DENIED)
+            return
+        await self._carry(stream, flow, decision)
+
+    async def _carry(self, stream: GuestStream, flow: Flow, decision: Decision) -> None:
+        if flow.name is not None:
+            self._names.used(flow.name, flow.address)
+        count = Counted()
+        record = self.log.opened(_record(flow, decision, "open"), count)
+        connection = _Connection(flow, record, asyncio.current_task())
+        self._connections.add(connection)
+        verdict, reason = "closed", ""
+        try:
+            try:
+                sock = await dial(flow.address, flow.port)
+            except OSError as error:
+                verdict, reason = "failed", error.strerror or str(error) or "timed out"
+                _refuse(stream, guest_errno(error))
+                return
+            stream.put(encode(Ok()))
+            await relay(stream, sock, count, stream.unread(), self._pace)
+        except BaseException:
+            stream.reset()
+            if connection.cut:
+                verdict, reason = "cut", connection.cut
+                return
+            raise
+        finally:
+            self._connections.discard(connection)
+            self.log.closed(record, verdict, reason)
+
+    def _lookup(self, lookup: Lookup) -> None:
+        if lookup.decision.allowed:
+            return  # what is then reached is noted when it is
+        decision = lookup.decision
+        self.log.opened(
+            FlowRecord(
+                id=0,
+                time=time.time(),
+                protocol="dns",
+                address="",
+                port=DNS_PORT,
+                name=lookup.name,
+                rule=decision.rule,
+                reason=decision.reason,
+                hint=decision.hint,
+                verdict="denied",
+            )
+        )
+
+
+def _refuse(stream: Stream, errno: int) -> None:
+    stream.put(encode(Failed(code="network", errno=errno)))
+    stream.finish()
+
+
+def _record(flow: Flow, decision: Decision, verdict: str) -> FlowRecord:
+    return FlowRecord(
+        id=0, time=time.time(), protocol=flow.protocol, address=str(flow.address), port=flow.port,
+        name=flow.name, rule=decision.rule, reason=decision.reason, hint=decision.hint,
+        verdict=verdict,
+    )  # fmt: skip
+
+
+def guest_address(raw: bytes) -> Address:
+    """An address that the guest names.
+
+    Raises:
+        GuestProtocolError: it has neither 4 nor 16 bytes.
+    """
+    if len(raw) not in (4, 16):
+        raise GuestProtocolError(f"an address of {len(raw)} bytes")
+    return ip_address(raw)
+
+
+def guest_port(number: int) -> int:
+    """A port that the guest names; 0 is possible in a packet, but nowhere else.
+
+    Raises:
+        GuestProtocolError: it is none.
+    """
+    if number > 65535:
+        raise GuestProtocolError(f"port {number}")
+    return number

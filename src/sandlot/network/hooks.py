@@ -1,0 +1,32 @@
+"""What may be asked before something is reached: the seam that plugins and `ask=` hang on."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from sandlot.network.flow import Decision, Flow
+
+Answer: TypeAlias = Literal["once", "always", "deny"]
+Ask: TypeAlias = Callable[[Flow, Decision], Awaitable[Answer] | Answer]
+
+
+@dataclass(kw_only=True)
+class Hooks:
+    """Functions of the host, each may be asynchronous, may raise `Refuse`, or return None.
+
+    Args:
+        ask: told of a flow that no rule allows; answers `"once"`, `"always"` (for this run of the
+            sandbox) or `"deny"`.
+        on_connect: told of every flow and what the policy says; may return another decision.
+        on_dns: told of every name that is about to be asked; may return another decision.
+        on_http_request: told of every request that the gateway reads.
+        on_secret_use: told of every secret that is about to be put into a request.
+    """
+
+    ask: Ask | None = None
+    on_connect: Callable[[Flow, Decision], Any] | None = None
+    on_dns: Callable[[str, Decision], Any] | None = None
+    on_http_request: Callable[..., Any] | None = None
+    on_secret_use: Callable[..., Any] | None = None

@@ -1,0 +1,94 @@
+"""Who says yes or no to a flow: the policy, the names that were looked up, the hooks of the host."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sandlot.errors import Refuse
+from sandlot.network.flow import Address, Decision, Flow, Protocol, destination
+from sandlot.network.hooks import Hooks
+from sandlot.network.policy import Network, Policy
+
+NamesOf = Callable[[Address], Iterable[str]]
+
+
+class Judge:
+    """Decides the flows of one sandbox. `names_of` gives the names pinned to an address now."""
+
+    def __init__(
+        self, network: Network, host_addresses: Iterable[Address], names_of: NamesOf, hooks: Hooks
+    ) -> None:
+        self._host_addresses = tuple(host_addresses)
+        self._names_of = names_of
+        self._hooks = hooks
+        self._agreed: set[tuple[str, str, int]] = set()
+        self.network = network
+        self.policy: Policy = network.compile(self._host_addresses)
+
+    def replace(self, network: Network) -> None:
+        """Decide by other rules from now on; what was agreed to by `ask` is forgotten."""
+        self.policy = network.compile(self._host_addresses)
+        self.network = network
+        self._agreed.clear()
+
+    def look(self, protocol: Protocol, address: Address, port: int) -> tuple[Flow, Decision]:
+        """What the rules alone say."""
+        flow, decision = self.policy.choose(protocol, address, port, self._names_of(address))
+        if not decision.allowed and self._key(flow) in self._agreed:
+            decision = Decision(True, "asked", "it was allowed when it was asked for")
+        return flow, decision
+
+    def still(self, flow: Flow) -> Decision:
+        """What the rules say now to a flow that goes on, whose name may have lapsed since."""
+        if self._key(flow) in self._agreed:
+            return Decision(True, "asked", "it was allowed when it was asked for")
+        return self.policy.decide(flow)
+
+    async def judge(self, protocol: Protocol, address: Address, port: int) -> tuple[Flow, Decision]:
+        """What rules and hooks say to a flow."""
+        flow, decision = self.look(protocol, address, port)
+        if not decision.allowed and self._hooks.ask is not None and "built-in" not in decision.rule:
+            try:
+                answer = await _called(self._hooks.ask, flow, decision)
+            except Exception as error:
+                answer, decision = "deny", Decision(False, "asked", f"asking failed: {error!r}")
+            if answer == "always":
+                self._agreed.add(self._key(flow))
+            if answer in ("once", "always"):
+                decision = Decision(True, "asked", f"{flow} was allowed when it was asked for")
+        if self._hooks.on_connect is not None:
+            decision = await self._hook(self._hooks.on_connect, flow, decision)
+        return flow, decision
+
+    async def judge_name(self, name: str, decision: Decision) -> Decision:
+        """What the hooks say to a question of the DNS that the rules have decided."""
+        if self._hooks.on_dns is not None:
+            decision = await self._hook(self._hooks.on_dns, name, decision)
+        return decision
+
+    @staticmethod
+    async def _hook(hook: Callable[..., Any], what: object, decision: Decision) -> Decision:
+        try:
+            changed = await _called(hook, what, decision)
+        except Refuse as refusal:
+            return Decision(False, "hook", refusal.message)
+        except Exception as error:  # what cannot be judged is not allowed
+            return Decision(False, "hook", f"the hook failed: {error!r}")
+        return changed if isinstance(changed, Decision) else decision
+
+    @staticmethod
+    def _key(flow: Flow) -> tuple[str, str, int]:
+        return flow.protocol, flow.name or str(flow.address), flow.port
+
+
+async def _called(function: Callable[..., Any], *arguments: object) -> Any:
+    result = function(*arguments)
+    return await result if inspect.isawaitable(result) else result
+
+
+def refusal_text(flow: Flow, decision: Decision) -> str:
+    """One line about a denial, for people."""
+    where = destination(flow.name or flow.address, flow.port, flow.protocol)
+    return f"{where} was refused: {decision.reason}"

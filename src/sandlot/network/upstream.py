@@ -1,0 +1,59 @@
+"""Connections of the host on behalf of a guest, and the host's errors in the guest's numbers."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+
+from sandlot.network.flow import Address
+from sandlot.network.router import ROUTERS
+
+PATIENCE = 120.0  # seconds; the guest's own patience usually ends before
+
+# Linux's numbers, whatever the host is. Source: include/uapi/asm-generic/errno.h.
+DENIED = 13
+NETWORK_UNREACHABLE = 101
+TIMED_OUT = 110
+REFUSED = 111
+HOST_UNREACHABLE = 113
+_NUMBERS = {
+    errno.ECONNREFUSED: REFUSED, errno.ENETUNREACH: NETWORK_UNREACHABLE,
+    errno.EHOSTUNREACH: HOST_UNREACHABLE, errno.ETIMEDOUT: TIMED_OUT,
+    errno.EAFNOSUPPORT: NETWORK_UNREACHABLE, errno.EADDRNOTAVAIL: NETWORK_UNREACHABLE,
+    errno.ENETDOWN: NETWORK_UNREACHABLE, errno.EHOSTDOWN: HOST_UNREACHABLE,
+    errno.ECONNRESET: REFUSED,
+}  # fmt: skip
+
+
+def guest_errno(error: OSError) -> int:
+    """What a guest's connect(2) should end with."""
+    if isinstance(error, TimeoutError):
+        return TIMED_OUT
+    return _NUMBERS.get(error.errno or 0, HOST_UNREACHABLE)
+
+
+def real_target(address: Address) -> str:
+    """Where an address leads from the host: what stands for the host is its loopback."""
+    if address in ROUTERS:
+        return "127.0.0.1" if address.version == 4 else "::1"
+    return str(address)
+
+
+async def dial(address: Address, port: int) -> socket.socket:
+    """A TCP connection, not blocking.
+
+    Raises:
+        OSError: it does not stand; TimeoutError after two minutes.
+    """
+    target = real_target(address)
+    sock = socket.socket(socket.AF_INET6 if ":" in target else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.get_running_loop().sock_connect(sock, (target, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,75 @@
+"""`sandbox.network`: what it reached, and what it may."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from sandlot.network.flows import FlowRecord, follow_flows, read_flows
+from sandlot.network.policy import Network
+from sandlot.wire.messages import SetNetwork
+
+if TYPE_CHECKING:
+    from sandlot.guest.session import GuestSession
+    from sandlot.sandbox.owner import Owner
+    from sandlot.state.records import SandboxFolder
+
+
+class SandboxNetwork:
+    """The network of one sandbox, from whatever program; as `Sandbox.network`."""
+
+    def __init__(
+        self, folder: SandboxFolder, owner: Owner | None,
+        session: Callable[[], Awaitable[GuestSession]],
+    ) -> None:  # fmt: skip
+        self._folder = folder
+        self._owner = owner
+        self._session = session
+
+    @property
+    def policy(self) -> Network:
+        """What it may reach now."""
+        stored = self._folder.record().network
+        return Network.from_json(stored) if stored else Network.public()
+
+    def flows(self) -> list[FlowRecord]:
+        """What it reached and what it was refused, the oldest first.
+
+        The newest thousand of this run and, from its file, as many of earlier ones as 8 MiB hold.
+        """
+        if self._owner is not None and self._owner.reach is not None:
+            live = {(flow.time, flow.id): flow for flow in self._owner.reach.gateway.log.all()}
+            kept = {(flow.time, flow.id): flow for flow in read_flows(self._folder.flows)}
+            return [flow for _, flow in sorted({**kept, **live}.items())]
+        return read_flows(self._folder.flows)
+
+    async def follow(self) -> AsyncGenerator[FlowRecord, None]:
+        """Every change of a flow, from the first that is kept, until the sandbox stops."""
+        running = True
+        for record in follow_flows(self._folder.flows):
+            if record is not None:
+                yield record
+            elif not running:
+                return
+            else:
+                await asyncio.sleep(0.1)  # another program writes the file
+                running = self._folder.path.exists() and self._folder.run_state().running
+
+    async def update(self, network: Network) -> int:
+        """Hold a running sandbox to another policy at once.
+
+        What goes on and is no longer allowed is cut; how many flows that were is returned.
+
+        Raises:
+            WrongState: it does not run.
+
+        Example:
+            await sb.network.update(Network(allow=["pypi.org"]))
+        """
+        if self._owner is not None and self._owner.alive:
+            return self._owner.set_network(network)
+        session = await self._session()
+        answer: Any = (await session.ask(SetNetwork(policy=json.dumps(network.to_json()))))[0]
+        return int(getattr(answer, "cut", 0))
