@@ -18,9 +18,9 @@ from urllib.parse import quote_from_bytes
 from sandlot.secrets.replacer import Replacer
 from sandlot.secrets.substitution import MIN_MASKED, Bound, Refusal, Substitution, Use
 
-MAX_RATIO = 200
+MAX_RATIO = 100
 """How much more than what came may come out of a compressed body, after the first MIN_UNPACKED."""
-MIN_UNPACKED = 16 * 1024 * 1024
+MIN_UNPACKED = 4 * 1024 * 1024
 _STEP = 256 * 1024
 _MAX_MEMBERS = 1024
 

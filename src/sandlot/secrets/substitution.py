@@ -25,6 +25,7 @@ MIN_MASKED = 8
 """Bytes of a value that can be masked in answers: shorter ones are found by chance."""
 MAX_ECHOES = 32
 """Tokens of basic authentication that are remembered, to mask them in answers."""
+MAX_SHOWN = 64
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _AUTHORIZATION = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+)( +)(.*)", re.DOTALL)
 
@@ -65,13 +66,17 @@ class Use:
 
 
 class Refusal(Exception):
-    """This request is not sent. `hint` is for the user, not for the guest."""
+    """This request is not sent. The guest gets `reason`; `hint` is for the user alone, and may
+    tell of the host. `use` is the placeholder that was found, if that is why."""
 
-    def __init__(self, reason: str, hint: str = "", *, status: int = 403) -> None:
+    def __init__(
+        self, reason: str, hint: str = "", *, status: int = 403, use: Use | None = None
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.hint = hint
         self.status = status
+        self.use = use
 
 
 @dataclass(slots=True)
@@ -94,11 +99,13 @@ class Substitution:
     echoes: dict[bytes, bytes] = field(default_factory=dict, repr=False)
     _pattern: re.Pattern[bytes] = field(init=False)
     _by_placeholder: dict[bytes, Bound] = field(init=False)
+    _shortest: int = field(init=False)
 
     def __post_init__(self) -> None:
         self._by_placeholder = {one.placeholder: one for one in self.bound}
         pattern = b"|".join(map(re.escape, self._by_placeholder))
         self._pattern = re.compile(pattern or b"(?!)")
+        self._shortest = min(map(len, self._by_placeholder), default=0)
 
     def may(self, one: Bound) -> bool:
         """Whether this host may get this secret now."""
@@ -141,16 +148,16 @@ class Substitution:
         one = self._by_placeholder[placeholder]
         if not self.may(one) or not allowed(one):
             if one.secret.on_misuse == "refuse":
-                where = f"in the {place} of a request to {self.host}"
                 raise Refusal(
-                    f"the placeholder of {one.name} is {where}",
+                    f"the placeholder of {one.name} is in the {place} of a request to {self.host}",
                     f"to allow it, name the host or the place in the secret {one.name}",
+                    use=Use(one.name, self.host, place, False),
                 )
             return None
         if one.value is None:
             raise Refusal(
-                f"the value of {one.name} is missing: {one.problem or 'it was not read'}",
-                f"give the secret {one.name} a source that works",
+                f"the value of {one.name} is missing",
+                one.problem or f"the value of {one.name} was not read",
                 status=502,
             )
         return one
@@ -244,11 +251,13 @@ class Substitution:
         return path + mark + query
 
     def _parameter(self, text: bytes, uses: list[Use]) -> bytes:
+        if len(text) < self._shortest:
+            return text
         name, mark, value = text.partition(b"=") if b"=" in text else (b"", b"", text)
         key = unquote_to_bytes(name.replace(b"+", b" ")).decode("utf-8", "replace")
         name = self._part(name, "query", _nowhere, uses)
         return (name + mark) + self._part(
-            value, f"query {key}", lambda one: one.secret.places.has_parameter(key), uses
+            value, f"query {_shown(key)}", lambda one: one.secret.places.has_parameter(key), uses
         )
 
     def _part(
@@ -275,6 +284,12 @@ def _encoded(placeholder: bytes) -> re.Pattern[bytes]:
     return re.compile(
         b"".join(b"(?:%b|(?i:%%%02x))" % (re.escape(bytes([c])), c) for c in placeholder)
     )
+
+
+def _shown(name: str) -> str:
+    """A guest's name for something, as it may stand in a record or on a terminal."""
+    short = name[:MAX_SHOWN]
+    return short if short.isprintable() else ascii(short)[1:-1]
 
 
 def _nowhere(_: Bound) -> bool:

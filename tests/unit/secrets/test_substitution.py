@@ -129,11 +129,18 @@ def test_targets_without_placeholders_are_never_changed(target: bytes) -> None:
     assert on("api.example.com", bind(["path", "query"])).head(target, []).target == target
 
 
+def test_names_of_parameters_can_be_shown() -> None:
+    made = on().head(b"/?%1b[2J%0a" + b"x" * 999 + b"=" + MARK, [])
+    (use,) = made.uses
+    assert use.place.isprintable() and len(use.place) < 100
+
+
 def test_refusing_misuse() -> None:
     strict = bind(on_misuse="refuse")
     with pytest.raises(Refusal, match="placeholder of KEY") as raised:
         on("evil.example.com", strict).head(b"/", [(b"Authorization", b"Bearer " + MARK)])
     assert raised.value.status == 403 and "KEY" in raised.value.hint
+    assert raised.value.use is not None and not raised.value.use.replaced
     with pytest.raises(Refusal):
         on("api.example.com", strict).head(b"/?q=" + MARK, [])
     with pytest.raises(Refusal):
@@ -145,9 +152,10 @@ def test_refusing_misuse() -> None:
 def test_a_missing_value_is_told() -> None:
     one = bind()
     one.value, one.problem = None, "the environment variable KEY is not set"
-    with pytest.raises(Refusal, match="KEY is not set") as raised:
+    with pytest.raises(Refusal, match="value of KEY is missing") as raised:
         field(on("api.example.com", one), b"x-api-key", MARK)
     assert raised.value.status == 502
+    assert "KEY is not set" in raised.value.hint and "not set" not in raised.value.reason
     assert field(on("api.example.com", one), b"accept", b"*/*") == b"*/*"
 
 

@@ -317,6 +317,8 @@ class Http1Exchange:
         """Answer in the upstream's place, if nothing of its answer was passed on, and end."""
         blame = "guest" if isinstance(error, Malformed) else "policy"
         hint = error.hint if isinstance(error, Refusal) else ""
+        if isinstance(error, Refusal) and error.use is not None:
+            self._saw(error.use)
         self._events.append(Refused(self._id, error.status, error.reason, blame, hint))
         self._answer(error.status, error.reason)
         self._end()

@@ -8,7 +8,7 @@ does is bounded by MAX_UP and MAX_DOWN, whatever either side announces.
 from __future__ import annotations
 
 from sandlot.network.http import checks
-from sandlot.network.http.events import Aborted, Event, Outbox, Refused
+from sandlot.network.http.events import Aborted, Event, Outbox, Refused, SecretSeen
 from sandlot.network.http.frames import Code, ConnectionFault, Setting
 from sandlot.network.http.h2_stream import Stream
 from sandlot.network.http.head import Malformed
@@ -110,6 +110,8 @@ class Joined:
         """Answer in the upstream's place."""
         blame = "guest" if isinstance(error, Malformed) else "policy"
         hint = error.hint if isinstance(error, Refusal) else ""
+        if isinstance(error, Refusal) and error.use is not None:
+            self._events.append(SecretSeen(stream.number, error.use))
         self._events.append(Refused(stream.number, error.status, error.reason, blame, hint))
         self._guest.spend()
         self._answer(stream, error.status, error.reason)

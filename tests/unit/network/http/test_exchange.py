@@ -11,6 +11,7 @@ import h2.connection
 import h2.events
 import pytest
 
+from sandlot.errors import LocalProtocolError
 from sandlot.network.http.events import Exchange, RequestHead
 from sandlot.network.http.exchange import make_exchange
 from sandlot.network.tls.authority import Authority
@@ -37,7 +38,9 @@ class Way:
         self.near = TlsServer(authority.server_context(HOST, [chosen] if chosen else []))
         self.guest = TlsClient(client_context(authority), HOST)
         self.shake(self.guest, self.near)
-        self.exchange: Exchange = make_exchange(chosen, vault.substitution(HOST, 443))
+        self.exchange: Exchange = make_exchange(
+            chosen, vault.substitution(HOST, 443), verified=self.far.verified
+        )
 
     @staticmethod
     def shake(client: TlsClient, server: TlsServer) -> None:
@@ -122,6 +125,10 @@ async def test_an_upstream_that_is_not_verified_gets_nothing(bundle: Path) -> No
     with pytest.raises(TlsFailed) as raised:
         Way(vault, bundle, Authority("somebody else"), ["http/1.1"])
     assert raised.value.verification
+    for protocol in ("h2", None):
+        with pytest.raises(LocalProtocolError, match="not verified"):
+            make_exchange(protocol, vault.substitution(HOST, 443), verified=False)
+    make_exchange(None, vault.substitution("other.example", 443), verified=False)
 
 
 def test_what_is_imported_when() -> None:

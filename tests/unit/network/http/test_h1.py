@@ -308,6 +308,7 @@ def test_a_secret_that_refuses_misuse() -> None:
     ask = b"GET /?q=" + MARK + b" HTTP/1.1\r\nHost: b.example\r\n\r\n"
     assert one.send(ask) == b""
     assert refused(one).blame == "policy" and refused(one).status == 403
+    assert len(one.told(SecretSeen)) == 1
     one = wire(on_misuse="refuse", host="b.example")
     body = b"x" * 100 + MARK
     sent = one.send(post(body).replace(b"a.example", b"b.example"), 13)
