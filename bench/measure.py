@@ -23,7 +23,7 @@ def row(what: str, goal: str, values: Sequence[float], unit: str) -> Row:
     """A row from samples that are already in `unit`."""
     ordered = sorted(values)
     high = ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
-    if unit == "MB/s":
+    if unit in ("MB/s", "/s"):
         high = ordered[round(0.05 * (len(ordered) - 1))]
     return Row(what, goal, statistics.median(ordered), high, unit, len(ordered))
 

@@ -185,6 +185,8 @@ class Http2Exchange(Joined):
         if stream.request_ended:
             raise ConnectionFault("data after the end of its stream", Code.STREAM_CLOSED)
         stream.request_size += len(event.data)
+        if event.data:
+            self._upstream.progress()
         self._touched.add(stream.number)
         try:
             length = stream.request.length
@@ -321,6 +323,7 @@ class Http2Exchange(Joined):
             if stream.response_body is not None and not stream.response_body.same_length:
                 fields = without(fields, b"content-length")
         stream.response_begun = True
+        self._upstream.progress()
         self._events.append(ResponseHead(stream.number, status, fields))
         self._guest.headers(stream.number, [(b":status", b"%d" % status), *fields], end=event.end)
         if event.end:
@@ -331,6 +334,8 @@ class Http2Exchange(Joined):
         if not stream.response_begun:
             raise Malformed("data before header fields")
         stream.response_size += len(event.data)
+        if event.data:
+            self._guest.progress()
         body = stream.response_body
         stream.down.put(event.data if body is None else body.feed(event.data))
         if event.end:

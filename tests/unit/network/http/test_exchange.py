@@ -131,6 +131,20 @@ async def test_an_upstream_that_is_not_verified_gets_nothing(bundle: Path) -> No
     make_exchange(None, vault.substitution("other.example", 443), verified=False)
 
 
+def test_the_version_is_one_that_all_three_speak(bundle: Path, upstream: Authority) -> None:
+    """What the guest offers, as far as we know it; of that the upstream chooses."""
+    for offered, speaks, chosen in (
+        (["h2", "http/1.1"], ["http/1.1"], "http/1.1"),
+        (["http/1.1"], ["h2", "http/1.1"], "http/1.1"),
+        (["h3", "h2"], ["h2", "http/1.1"], "h2"),
+        ([], ["h2", "http/1.1"], None),
+        (["imap"], ["imap"], None),
+    ):
+        far = TlsClient(Trust(extra_ca=bundle).context(HOST, 443, offered), HOST)
+        Way.shake(far, TlsServer(upstream.server_context(HOST, speaks)))
+        assert far.established and far.protocol == chosen
+
+
 def test_what_is_imported_when() -> None:
     """Neither `import sandlot` nor HTTP/1.1 imports what only certificates and HTTP/2 need."""
     code = (

@@ -223,6 +223,19 @@ def test_padding_is_taken_off_and_its_window_given_back() -> None:
     assert wire.upstream.endswith(frame(Type.DATA, 0, 1, b"x") * 3)
 
 
+def test_small_pieces_without_end_are_no_abuse() -> None:
+    """Server-sent events: each one is small, and some clients say of each that they have it."""
+    wire = started()
+    wire.send(headers(1))
+    wire.answer(headers(1, END_HEADERS, hpack.Encoder().encode([(b":status", b"200")])))
+    event = frame(Type.DATA, 0, 1, b"data: x\n\n")
+    for _ in range(leg.MAX_IDLE_FRAMES + 1000):
+        assert wire.answer(event) == event
+        wire.send(frames.window_update(0, 9) + frames.window_update(1, 9))
+        wire.guest = wire.upstream = b""
+    assert not wire.over
+
+
 def test_windows_that_shrink() -> None:
     """What the upstream takes no more of waits here, up to the bound, and goes on later."""
     wire = started()
