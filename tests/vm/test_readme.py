@@ -1,10 +1,10 @@
-"""What the README tells people to type does what it says."""
+"""What the README and the guides tell people to type does what they say."""
 
 from __future__ import annotations
 
+import ast
 import os
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,27 +13,33 @@ from pathlib import Path
 import pytest
 
 from sandlot.image import ImageStore
+from sandlot.image.steps import untagged
 from tests.conftest import STATE
 
 ROOT = Path(__file__).parents[2]
-_PYTHON = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs" / "guides").glob("*.md")))
+_PYTHON = re.compile(r"^(<!-- not run: .+ -->\n)?```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _CONSOLE = re.compile(r"^<!-- runnable -->\n```console\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
-def python_blocks() -> list[tuple[str, str]]:
-    """The README's and the guides' programs that use an image: a name for each, and its text."""
-    found = []
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))):
-        for number, text in enumerate(_PYTHON.findall(page.read_text()), 1):
-            if '"demo"' in text:
-                found.append((f"{page.stem}-{number}", text))
-    return found
+def python_blocks(*, run: bool) -> list[tuple[str, str]]:
+    """The programs of the README and the guides, or those that say why they are not run: a name
+    for each, and its text."""
+    return [
+        (f"{page.stem}-{number}", text)
+        for page in PAGES
+        for number, (mark, text) in enumerate(_PYTHON.findall(page.read_text()), 1)
+        if bool(mark) != run
+    ]
 
 
-def console_blocks() -> list[list[str]]:
-    """The commands of each block of the README that is marked runnable."""
-    blocks = _CONSOLE.findall((ROOT / "README.md").read_text())
-    return [[line[2:] for line in block.splitlines() if line.startswith("$ ")] for block in blocks]
+def console_blocks() -> list[tuple[str, list[str]]]:
+    """The commands of each block that is marked runnable, with a name."""
+    return [
+        (f"{page.stem}-{number}", [x[2:] for x in block.splitlines() if x.startswith("$ ")])
+        for page in PAGES
+        for number, block in enumerate(_CONSOLE.findall(page.read_text()), 1)
+    ]
 
 
 @pytest.fixture
@@ -52,35 +58,60 @@ def demo(image: str) -> Iterator[dict[str, str]]:
 
 def run(argv: list[str], environment: dict[str, str]) -> str:
     done = subprocess.run(
-        argv, env=environment, cwd="/", capture_output=True, text=True, timeout=200,
+        argv, env=environment, cwd="/", capture_output=True, text=True, timeout=300,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 0, f"{argv[-1]}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
-@pytest.mark.parametrize(("name", "program"), python_blocks(), ids=lambda value: value[:40])
+@pytest.mark.xdist_group("readme")  # their sandboxes have names
+@pytest.mark.parametrize(("name", "program"), python_blocks(run=True), ids=lambda v: v[:40])
 def test_python_block(demo: dict[str, str], name: str, program: str) -> None:
-    assert run([sys.executable, "-c", program], demo)
+    names = re.findall(r'Sandbox\.create\("(\w+)"', program)
+    try:
+        assert run([sys.executable, "-c", program], demo)
+    finally:
+        for each in names:
+            run([sys.executable, "-m", "sandlot.cli.main", "rm", "-f", each], demo)
+        untagged_away(program)
+
+
+def untagged_away(program: str) -> None:
+    """The image that a program built without a name."""
+    if "build_image" in program:
+        store = ImageStore(STATE / "images")
+        for image in untagged(store):
+            store.remove(image.name)
+
+
+@pytest.mark.parametrize(("name", "program"), python_blocks(run=False), ids=lambda v: v[:40])
+def test_a_python_block_that_is_not_run(name: str, program: str) -> None:
+    compile(program, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
 @pytest.mark.xdist_group("readme")  # their sandboxes have names
-@pytest.mark.parametrize("number", range(len(console_blocks())))
-def test_console_block(demo: dict[str, str], number: int) -> None:
-    lines = console_blocks()[number]
+@pytest.mark.parametrize(("name", "lines"), console_blocks(), ids=lambda v: str(v)[:40])
+def test_console_block(demo: dict[str, str], tmp_path: Path, name: str, lines: list[str]) -> None:
+    """As one script of a shell, in which any line that fails ends it."""
     assert lines
-    # The names are the README's: a run that was killed may have left one.
-    names = re.findall(r"--name (\S+)", "\n".join(lines))
-    sandlot = [sys.executable, "-m", "sandlot.cli.main"]
+    sandlot = tmp_path / "sandlot"
+    sandlot.write_text(f'#!/bin/sh\nexec {sys.executable} -m sandlot.cli.main "$@"\n')
+    sandlot.chmod(0o755)
+    environment = {**demo, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    script = "\n".join(lines)
     try:
-        for line in lines:
-            words = shlex.split(line)
-            assert words[0] == "sandlot"
-            said = run([*sandlot, *words[1:]], demo)
-            if "echo hi" in line:
-                assert said == "hi\n"
-            elif "cat /root/note" in line:
-                assert said == "kept\n"
+        said = run(["bash", "-euo", "pipefail", "-c", script], environment)
+        for word, answer in ANSWERS.items():
+            if word in script:
+                assert answer in said.splitlines(), said
     finally:
-        for name in names:
-            run([*sandlot, "rm", "-f", name], demo)
+        # The names are those of the page: a run that was killed may have left one.
+        for each in re.findall(r"--name (\S+)", script):
+            run([str(sandlot), "rm", "-f", each], environment)
+
+
+ANSWERS = {
+    "echo hi": "hi", "cat /root/note": "kept", "cat /root/file": "data", "step $i": "step 3",
+    "it runs": "it runs",
+}  # fmt: skip

@@ -9,7 +9,7 @@ import sys
 
 import click
 
-from sandlot.errors import ExecError, SandboxError
+from sandlot.errors import ConfigError, ExecError, SandboxError
 
 # name -> (module, what the list of commands says); nothing is imported to show that list.
 COMMANDS = {
@@ -81,7 +81,7 @@ class Commands(click.Group):
             near = difflib.get_close_matches(args[0], harmless, 1)
             also = f", did you mean `sandlot {near[0]}`?" if near else ""
             if instead := remedy(args[0]):
-                also = f": {instead}"
+                raise ConfigError(f"{args[0]!r} is not a sandlot command", hint=instead)
             raise click.UsageError(f"{args[0]!r} is not a sandlot command{also}", ctx)
         return super().resolve_command(ctx, args)
 

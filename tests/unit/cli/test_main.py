@@ -9,6 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from sandlot.cli import docker
+from sandlot.cli.main import COMMANDS, cli
+from sandlot.errors import ConfigError
 
 
 def sandlot(*words: str) -> subprocess.CompletedProcess[str]:
@@ -16,6 +21,18 @@ def sandlot(*words: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "sandlot.cli.main", *words], capture_output=True, text=True,
         env=os.environ, stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, each in docker.COMMANDS.items() if each.verdict == docker.REFUSED]
+)
+def test_commands_of_docker_that_are_not_there_have_the_note_as_a_hint(name: str) -> None:
+    """As docs/reference/docker.md says."""
+    if name in COMMANDS:
+        return  # it is there by now, as something else
+    with pytest.raises(ConfigError, match=f"'{name}' is not a sandlot command") as caught:
+        CliRunner().invoke(cli, [name, "x"], catch_exceptions=False)
+    assert caught.value.hint == docker.COMMANDS[name].note
 
 
 @pytest.mark.parametrize(

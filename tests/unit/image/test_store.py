@@ -22,6 +22,7 @@ from sandlot.image.records import Image
 from sandlot.image.reference import Reference
 from sandlot.image.scratch import reap, scratch
 from sandlot.image.store import ImageStore
+from sandlot.sandbox.host import Host
 from tests.framework.images import add_image, entry, layer, look, put_image
 
 BASE = layer(entry("a/x", b"1"), entry("a/y", b"2"))
@@ -342,3 +343,7 @@ def test_by_reference(store: ImageStore) -> None:
     assert store.get(f"x/y@{digest}") == image
     with pytest.raises(ImageNotFound):
         store.get(f"x/z@{digest}")
+
+
+def test_without_a_folder_it_is_the_one_that_sandboxes_use(own_state: Path) -> None:
+    assert ImageStore().root == Host.current().images.root == own_state / "images"
