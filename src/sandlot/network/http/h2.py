@@ -62,7 +62,7 @@ class Http2Exchange(Joined):
                     case Reset(stream=number, code=code):
                         self._guest_reset(number, code)
                     case Windows():
-                        self._flush_all()
+                        self._grown = True
                     case GoneAway():
                         self._leaving = True
             self._settle()
@@ -81,8 +81,7 @@ class Http2Exchange(Joined):
                     case Reset(stream=number, code=code):
                         self._upstream_reset(number, code)
                     case Windows():
-                        self._fewer_streams()
-                        self._flush_all()
+                        self._grown = True
                     case GoneAway(last=last, code=code):
                         self._upstream_leaves(last, code)
             self._settle()

@@ -40,6 +40,7 @@ class Joined:
         self._streams: dict[int, Stream] = {}
         self._by_upstream: dict[int, Stream] = {}
         self._touched: set[int] = set()
+        self._grown = False  # a window has grown, or settings came
         self._told_streams = MAX_STREAMS
         self._last = 0  # the guest's latest stream
         self._next = 1  # our next stream to the upstream
@@ -65,6 +66,10 @@ class Joined:
 
     def _settle(self) -> None:
         """Let both sides send what the other takes; forget the streams that are over."""
+        if self._grown:  # once for all frames that came together: each may name every stream
+            self._grown = False
+            self._fewer_streams()
+            self._flush_all()
         waiting_up = waiting_down = 0
         for stream in self._streams.values():
             waiting_up += stream.up.queued

@@ -236,6 +236,21 @@ def test_small_pieces_without_end_are_no_abuse() -> None:
     assert not wire.over
 
 
+def test_many_updates_at_once_cost_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each may be for every stream: a guest pays for what it makes us do."""
+    wire = started()
+    looks = []
+    flush = Http2Exchange._flush_all
+
+    def counted(exchange: Http2Exchange) -> None:
+        looks.append(1)
+        flush(exchange)
+
+    monkeypatch.setattr(Http2Exchange, "_flush_all", counted)
+    wire.send(frames.window_update(0, 100) * 1000)
+    assert len(looks) == 1 and not wire.over
+
+
 def test_windows_that_shrink() -> None:
     """What the upstream takes no more of waits here, up to the bound, and goes on later."""
     wire = started()
