@@ -137,8 +137,6 @@ def _ports(text: str, ports: str | None) -> tuple[int, int]:
 def _target(text: str, target: str) -> tuple[Target, str, IPv4Network | IPv6Network | None]:
     if target == "*":
         return Target.ANY, "", None
-    if target.lower() in (HOST, HOST_NAME):
-        return Target.HOST, "", None
     if "/" in target or ":" in target or _is_address(target):
         return Target.NETWORK, "", _network(text, target)
     wild = target.startswith("*.")
@@ -151,6 +149,8 @@ def _target(text: str, target: str) -> tuple[Target, str, IPv4Network | IPv6Netw
         name = normalise(bare)
     except ValueError as error:
         raise _wrong(text, f"names no host: {error}", _FORMS) from None
+    if not wild and name in (HOST, HOST_NAME):
+        return Target.HOST, "", None
     if ends_in_number(name):
         address = loose_ipv4(name)
         hint = f"use {address}" if address and not wild else "write four decimal numbers"
