@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sandlot.cli.options import network_of, policy_options
+from sandlot.cli.options import Whole, network_of, policy_options
 from sandlot.cli.output import as_json
 
 if TYPE_CHECKING:
@@ -19,7 +19,10 @@ REFUSED = 1
 _SOME_HOST = "192.0.0.8"
 
 
-@click.group(epilog="Example: sandlot network explain --allow '*.pypi.org:443' files.pypi.org")
+@click.group(
+    cls=Whole,
+    epilog="Example: sandlot network explain --allow '*.pypi.org:443' files.pypi.org",
+)
 def network() -> None:
     """What sandboxes may reach: ask, change it, learn it."""
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -97,3 +98,15 @@ def test_every_command_has_help() -> None:
         assert command is not None
         assert command.help
         assert command.epilog
+
+
+def test_no_list_of_commands_is_cut() -> None:
+    from click.testing import CliRunner
+
+    from sandlot.cli.main import COMMANDS, cli
+
+    for name in COMMANDS:
+        command = cli.get_command(None, name)  # type: ignore[arg-type]
+        if isinstance(command, click.Group):
+            listed = CliRunner().invoke(cli, [name, "--help"]).output.partition("Commands:")[2]
+            assert listed and "..." not in listed, name
