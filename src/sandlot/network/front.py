@@ -1,0 +1,78 @@
+"""What a connection begins with: the guest's first bytes are looked at before they go on."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from dataclasses import dataclass
+
+from sandlot.network.relay import PIECE, Stream
+from sandlot.network.tls.hello import BrokenHello, Hello, HelloReader
+
+LONGEST_LINE = 8192
+_REQUEST = re.compile(rb"[A-Z][A-Z-]{1,30} [^\r\n]{1,8000} HTTP/1\.[01]\r?\n")
+_BEGINS = re.compile(rb"[A-Z][A-Z-]{1,30}( [^\r\n]*\r?)?|[A-Z]")
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What the first bytes are. `sent` are the guest's so far, `received` the other side's."""
+
+    sent: bytes = b""
+    received: bytes = b""
+    hello: Hello | None = None
+    http: bool = False
+    broken: str = ""
+    """Why it begins as TLS and is then wrong."""
+    ended: bool = False
+    """The guest has already ended its half."""
+
+
+def looks_like_http(data: bytes) -> bool | None:
+    """Whether these bytes are the beginning of an HTTP/1 request; None when more are needed."""
+    if _REQUEST.match(data):
+        return True
+    if len(data) < LONGEST_LINE and _BEGINS.fullmatch(data):
+        return None
+    return False
+
+
+async def opening(stream: Stream, sock: socket.socket, first: bytes) -> Opening:
+    """Wait for the first bytes of either side, and look at the guest's.
+
+    A server that speaks first is neither one of TLS nor of HTTP.
+    """
+    loop = asyncio.get_running_loop()
+    if not first:
+        guest = asyncio.ensure_future(stream.read())
+        server = asyncio.ensure_future(loop.sock_recv(sock, PIECE))
+        try:
+            await asyncio.wait({guest, server}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not server.done():
+                server.cancel()
+                await asyncio.wait({server})
+            if not guest.done():
+                guest.cancel()
+                await asyncio.wait({guest})
+        sent = b"" if guest.cancelled() else guest.result()
+        received = b"" if server.cancelled() else server.result()
+        if not sent or received:
+            return Opening(sent, received, ended=not guest.cancelled() and not sent)
+        first = sent
+    reader, fresh = HelloReader(), first
+    while True:
+        outcome = reader.feed(fresh)
+        if isinstance(outcome, Hello):
+            return Opening(first, hello=outcome)
+        if isinstance(outcome, BrokenHello):
+            return Opening(first, broken=outcome.reason)
+        if outcome is not None:
+            known = looks_like_http(first)
+            if known is not None:
+                return Opening(first, http=known)
+        fresh = await stream.read()
+        if not fresh:
+            return Opening(first, ended=True, broken="" if outcome else "the hello is cut off")
+        first += fresh

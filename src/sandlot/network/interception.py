@@ -1,0 +1,381 @@
+"""Connections that are looked into: TLS is ended here and made anew, requests are read.
+
+The upstream is connected to and verified before the guest's TLS is answered, and a value is put
+into a request only between two ends that were. The sockets are here; what is parsed and replaced
+is so in `http`, `tls` and `secrets`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import socket
+from collections.abc import Awaitable, Callable
+
+from sandlot.errors import Refuse
+from sandlot.network.flow import Flow
+from sandlot.network.flows import FlowRecord
+from sandlot.network.hooks import Hooks
+from sandlot.network.http.events import Event, Exchange, Refused, RequestHead, SecretSeen
+from sandlot.network.http.exchange import make_exchange
+from sandlot.network.relay import PIECE, Counted, Stream
+from sandlot.network.tls.authority import Authority
+from sandlot.network.tls.hello import Hello
+from sandlot.network.tls.session import TlsClient, TlsFailed, TlsServer
+from sandlot.network.tls.trust import Trust
+from sandlot.secrets import Vault
+
+SHAKE_PATIENCE = 30.0  # seconds for each of the two handshakes
+
+
+class Stopped(Exception):
+    """A connection is not carried on; the text says why. `verdict` is what its record says."""
+
+    def __init__(self, reason: str, verdict: str = "failed") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.verdict = verdict
+
+
+class Interceptor:
+    """Looks into the connections of one sandbox.
+
+    Args:
+        vault: its secrets.
+        authority: its certificate authority, which the guest trusts.
+        trust: what is believed of upstreams.
+        hooks: functions of the host that are asked.
+    """
+
+    def __init__(
+        self, vault: Vault, authority: Authority | None, trust: Trust, hooks: Hooks
+    ) -> None:
+        self.vault = vault
+        self._authority = authority
+        self._trust = trust
+        self._hooks = hooks
+
+    def concerns(self, flow: Flow) -> bool:
+        """Whether a flow's TLS has to be looked into."""
+        if flow.name is None or self._authority is None:
+            return False
+        return self.vault.concerns(flow.name, flow.port) or self.vault.refuses_misuse()
+
+    async def tls(
+        self, stream: Stream, sock: socket.socket, flow: Flow, record: FlowRecord, count: Counted,
+        hello: Hello, sent: bytes,
+    ) -> None:  # fmt: skip
+        """Carry a connection that began with a TLS hello.
+
+        Raises:
+            Stopped: the upstream is not who it has to be, or one of the two breaks TLS.
+        """
+        host = flow.name
+        assert host is not None and self._authority is not None
+        offered = [name.decode("latin-1") for name in hello.alpn]
+        context = await asyncio.to_thread(self._trust.context, host, flow.port, offered)
+        far = TlsClient(context, host)
+        async with _patience("the upstream's TLS handshake"):
+            await _shake_upstream(far, sock)
+        if self.vault.concerns(host, flow.port) and not far.verified:
+            raise Stopped("the upstream's certificate was not verified")
+        record.tls = far.version or ""
+        chosen = [far.protocol] if far.protocol in offered else []
+        near = TlsServer(
+            await asyncio.to_thread(self._authority.server_context, host, chosen)
+        )
+        first: list[bytes] = []
+        async with _patience("the guest's TLS handshake"):
+            await _shake_guest(near, stream, sent, first)
+        substitution = self.vault.substitution(host, flow.port)
+        exchange = make_exchange(far.protocol, substitution)
+        carrier = _Carrier(stream, sock, exchange, near, far, self._told(flow, record), count)
+        await carrier.run(first)
+
+    async def plain(
+        self, stream: Stream, sock: socket.socket, flow: Flow, record: FlowRecord, count: Counted,
+        sent: bytes,
+    ) -> None:  # fmt: skip
+        """Carry a connection that began with an HTTP/1 request without TLS.
+
+        Raises:
+            Stopped: never; what is wrong is answered.
+        """
+        assert flow.name is not None
+        substitution = self.vault.substitution(flow.name, flow.port, tls=False)
+        exchange = make_exchange(None, substitution)
+        carrier = _Carrier(stream, sock, exchange, None, None, self._told(flow, record), count)
+        await carrier.run([sent])
+
+    def _told(
+        self, flow: Flow, record: FlowRecord
+    ) -> Callable[[Exchange, list[Event]], Awaitable[None]]:
+        async def told(exchange: Exchange, events: list[Event]) -> None:
+            waiting = list(events)
+            while waiting:
+                event = waiting.pop(0)
+                if isinstance(event, RequestHead):
+                    waiting += await self._request(exchange, flow, event)
+                elif isinstance(event, SecretSeen):
+                    use = event.use
+                    names = record.secrets if use.replaced else record.misused
+                    if use.secret not in names:
+                        names.append(use.secret)
+                    await self._secret_use(flow, event)
+                elif isinstance(event, Refused):
+                    record.reason, record.hint = event.reason, event.hint or record.hint
+
+        return told
+
+    async def _request(self, exchange: Exchange, flow: Flow, head: RequestHead) -> list[Event]:
+        assert flow.name is not None
+        try:
+            if self._hooks.on_http_request is not None:
+                await _called(self._hooks.on_http_request, flow, head)
+        except Refuse as refusal:
+            return exchange.refuse(head.id, refusal.message)
+        except Exception as error:  # what cannot be judged is not allowed
+            return exchange.refuse(head.id, f"the hook failed: {type(error).__name__}")
+        if self.vault.stale(flow.name, flow.port):
+            await self.vault.refresh(flow.name, flow.port)
+        return exchange.proceed(head.id)
+
+    async def _secret_use(self, flow: Flow, event: SecretSeen) -> None:
+        """Asked after the value was put in and before anything of it is sent."""
+        if self._hooks.on_secret_use is None:
+            return
+        try:
+            await _called(self._hooks.on_secret_use, flow, event.use)
+        except Refuse as refusal:
+            raise Stopped(refusal.message, "denied") from None
+        except Exception as error:
+            raise Stopped(f"the hook failed: {type(error).__name__}", "denied") from None
+
+
+async def _called(function: Callable[..., object], *arguments: object) -> None:
+    result = function(*arguments)
+    if inspect.isawaitable(result):
+        await result
+
+
+@contextlib.asynccontextmanager
+async def _patience(what: str) -> object:  # type: ignore[misc]
+    try:
+        async with asyncio.timeout(SHAKE_PATIENCE):
+            yield
+    except TimeoutError:
+        raise Stopped(f"{what} took longer than {SHAKE_PATIENCE:.0f} s") from None
+
+
+async def _shake_upstream(far: TlsClient, sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    try:
+        while True:
+            if out := far.take():
+                await loop.sock_sendall(sock, out)
+            if far.established:
+                return
+            data = await loop.sock_recv(sock, PIECE)
+            if not data:
+                raise Stopped("the upstream ended the TLS handshake")
+            if far.receive(data):
+                raise Stopped("the upstream speaks before it was asked")
+    except TlsFailed as failure:
+        with contextlib.suppress(OSError):
+            await loop.sock_sendall(sock, far.take())
+        what = "the upstream's certificate: " if failure.verification else "the upstream's TLS: "
+        raise Stopped(what + failure.reason) from None
+    except OSError as error:
+        raise Stopped(f"the upstream's TLS: {error.strerror or error}") from None
+
+
+async def _shake_guest(
+    near: TlsServer, stream: Stream, sent: bytes, first: list[bytes]
+) -> None:
+    data = sent
+    try:
+        while True:
+            first += near.receive(data)
+            if out := near.take():
+                await stream.write(out)
+            if near.established:
+                return
+            data = await stream.read()
+            if not data:
+                raise Stopped("the guest ended the TLS handshake; does it trust the authority?")
+    except TlsFailed as failure:
+        with contextlib.suppress(OSError):
+            await stream.write(near.take())
+        raise Stopped(f"the guest's TLS: {failure.reason}") from None
+
+
+class _Writer:
+    """Sends what gathers in one direction. Nobody who reads waits for it in the other."""
+
+    def __init__(
+        self, take: Callable[[], bytes], send: Callable[[bytes], Awaitable[None]]
+    ) -> None:
+        self._take = take
+        self._send = send
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def wake(self) -> None:
+        """There may be something."""
+        self._idle.clear()
+        self._wake.set()
+
+    async def drained(self) -> None:
+        """Wait until all that was there has been sent."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Until it is cancelled, or the other side is gone (OSError)."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while data := self._take():
+                await self._send(data)
+            if not self._wake.is_set():
+                self._idle.set()
+
+
+class _Carrier:
+    """One connection that is looked into, with or without TLS on both sides."""
+
+    def __init__(
+        self, stream: Stream, sock: socket.socket, exchange: Exchange, near: TlsServer | None,
+        far: TlsClient | None, told: Callable[[Exchange, list[Event]], Awaitable[None]],
+        count: Counted,
+    ) -> None:  # fmt: skip
+        self._stream = stream
+        self._sock = sock
+        self._exchange = exchange
+        self._near = near
+        self._far = far
+        self._told = told
+        self._count = count
+        self._over = asyncio.Event()
+        self._room = asyncio.Event()
+        self._to_guest = _Writer(self._for_guest, self._write_guest)
+        self._to_upstream = _Writer(self._for_upstream, self._write_upstream)
+
+    async def run(self, first: list[bytes]) -> None:
+        """Carry it to its end.
+
+        Raises:
+            Stopped: one side breaks TLS, or a hook refuses.
+            OSError: one side is gone.
+        """
+        work = [
+            self._guest(first), self._upstream(), self._to_guest.run(), self._to_upstream.run(),
+            self._over.wait(),
+        ]  # fmt: skip
+        tasks = [asyncio.ensure_future(each) for each in work]
+        over = tasks[-1]
+        try:
+            pending = set(tasks)
+            while not over.done():
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+            if self._exchange.abort_guest:
+                self._stream.reset()
+                return
+            async with asyncio.timeout(SHAKE_PATIENCE):
+                await self._to_guest.drained()
+                await self._to_upstream.drained()
+            if self._near is not None:
+                self._near.farewell()
+                await self._write_guest(self._near.take())
+            self._stream.finish()
+            if self._far is not None:
+                self._far.farewell()
+                with contextlib.suppress(OSError):
+                    await self._write_upstream(self._far.take())
+        except TlsFailed as failure:
+            self._stream.reset()
+            raise Stopped(f"TLS: {failure.reason}") from None
+        except TimeoutError:
+            self._stream.reset()
+            raise Stopped("the end was not taken") from None
+        except BaseException:
+            self._stream.reset()
+            raise
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._sock.close()
+
+    async def _step(self, events: list[Event]) -> None:
+        """Do what events ask for, and let what came of it be sent."""
+        await self._told(self._exchange, events)
+        self._to_guest.wake()
+        self._to_upstream.wake()
+        self._room.set()
+        if self._exchange.guest_ended:
+            self._over.set()
+
+    async def _guest(self, first: list[bytes]) -> None:
+        exchange, near = self._exchange, self._near
+        for plain in first:
+            await self._step(exchange.receive_guest(plain))
+        while not exchange.guest_ended and not (near is not None and near.ended):
+            while not exchange.wants_guest and not exchange.guest_ended:
+                self._room.clear()
+                await self._room.wait()
+            data = await self._stream.read()
+            if not data:
+                break
+            for plain in near.receiving(data) if near is not None else (data,):
+                await self._step(exchange.receive_guest(plain))
+            await self._to_upstream.drained()
+        if not exchange.guest_ended:
+            await self._step(exchange.guest_closed())
+
+    async def _upstream(self) -> None:
+        exchange, far = self._exchange, self._far
+        loop = asyncio.get_running_loop()
+        if far is not None:  # what came with the end of the handshake
+            for plain in far.receiving(b""):
+                await self._step(exchange.receive_upstream(plain))
+        while not exchange.upstream_ended:
+            data = await loop.sock_recv(self._sock, PIECE)
+            if not data:
+                break
+            for plain in far.receiving(data) if far is not None else (data,):
+                self._count.received += len(plain)
+                await self._step(exchange.receive_upstream(plain))
+            await self._to_guest.drained()
+            if far is not None and far.ended:
+                break
+        clean = far.closed() if far is not None else True
+        await self._step(exchange.upstream_closed(clean=clean))
+        if not exchange.guest_ended and exchange.upstream_ended:
+            await self._to_guest.drained()
+
+    def _for_guest(self) -> bytes:
+        pieces = self._exchange.take_guest()
+        if self._near is None:
+            return b"".join(pieces)
+        self._near.write_all(pieces)
+        return self._near.take()
+
+    def _for_upstream(self) -> bytes:
+        pieces = self._exchange.take_upstream()
+        self._count.sent += sum(map(len, pieces))
+        if self._far is None:
+            return b"".join(pieces)
+        self._far.write_all(pieces)
+        return self._far.take()
+
+    async def _write_guest(self, data: bytes) -> None:
+        if data:
+            await self._stream.write(data)
+
+    async def _write_upstream(self, data: bytes) -> None:
+        if data:
+            await asyncio.get_running_loop().sock_sendall(self._sock, data)
