@@ -43,6 +43,9 @@ class FlowRecord:
     ended: float = 0.0
     tls: str = ""
     secrets: list[str] = field(default_factory=list)
+    """Secrets whose value was put in."""
+    misused: list[str] = field(default_factory=list)
+    """Secrets whose placeholder went out as it is, or was refused, where it does not belong."""
 
     @property
     def destination(self) -> str:

@@ -7,10 +7,13 @@ import re
 import socket
 from dataclasses import dataclass
 
+from sandlot.network.names import normalise
 from sandlot.network.relay import PIECE, Stream
 from sandlot.network.tls.hello import BrokenHello, Hello, HelloReader
 
 LONGEST_LINE = 8192
+LONGEST_HEAD = 64 * 1024
+_HOST = re.compile(rb"\r?\n[Hh][Oo][Ss][Tt]:[ \t]*([^\s:]+|\[[^\s\]]+\])")
 _REQUEST = re.compile(rb"[A-Z][A-Z-]{1,30} [^\r\n]{1,8000} HTTP/1\.[01]\r?\n")
 _BEGINS = re.compile(rb"[A-Z][A-Z-]{1,30}( [^\r\n]*\r?)?|[A-Z]")
 
@@ -25,8 +28,15 @@ class Opening:
     http: bool = False
     broken: str = ""
     """Why it begins as TLS and is then wrong."""
+    host: str | None = None
+    """Whom an HTTP request asks for, as it says first; who reads it strictly checks it again."""
     ended: bool = False
     """The guest has already ended its half."""
+
+    @property
+    def name(self) -> str | None:
+        """The name that is asked for, or None where it is not said."""
+        return self.hello.name if self.hello is not None else self.host
 
 
 def looks_like_http(data: bytes) -> bool | None:
@@ -36,6 +46,16 @@ def looks_like_http(data: bytes) -> bool | None:
     if len(data) < LONGEST_LINE and _BEGINS.fullmatch(data):
         return None
     return False
+
+
+def _host(head: bytes) -> str | None:
+    found = _HOST.search(head)
+    if found is None:
+        return None
+    try:
+        return normalise(found[1].decode("ascii").strip("[]"))
+    except ValueError:
+        return None
 
 
 async def opening(stream: Stream, sock: socket.socket, first: bytes) -> Opening:
@@ -70,9 +90,12 @@ async def opening(stream: Stream, sock: socket.socket, first: bytes) -> Opening:
             return Opening(first, broken=outcome.reason)
         if outcome is not None:
             known = looks_like_http(first)
-            if known is not None:
-                return Opening(first, http=known)
+            if known is False:
+                return Opening(first)
+            if known and (b"\r\n\r\n" in first or b"\n\n" in first or len(first) > LONGEST_HEAD):
+                return Opening(first, http=True, host=_host(first))
         fresh = await stream.read()
         if not fresh:
-            return Opening(first, ended=True, broken="" if outcome else "the hello is cut off")
+            broken = "" if outcome is not None else "the hello is cut off"
+            return Opening(first, ended=True, broken=broken)
         first += fresh

@@ -8,6 +8,8 @@ it is believed.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import socket
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -20,14 +22,17 @@ from sandlot.network.dns.pins import Pins
 from sandlot.network.dns.service import Lookup
 from sandlot.network.flow import Address, Decision, Flow
 from sandlot.network.flows import FlowLog, FlowRecord
+from sandlot.network.front import Opening, opening
 from sandlot.network.hooks import Hooks
+from sandlot.network.interception import Interceptor, Stopped, plain_interceptor
 from sandlot.network.judge import Judge
 from sandlot.network.limits import NetworkLimits, Pace
 from sandlot.network.nameserver import NameServer
 from sandlot.network.policy import Network
-from sandlot.network.relay import Counted, Stream, relay
+from sandlot.network.relay import Counted, Stream, abort, relay
 from sandlot.network.resolver import Resolver
 from sandlot.network.router import DNS_PORT, ROUTERS, host_addresses
+from sandlot.network.rules import HOST_NAME
 from sandlot.network.upstream import DENIED, NETWORK_UNREACHABLE, dial, guest_errno
 from sandlot.wire.messages import Failed, Message, Ok, encode
 from sandlot.wire.network import Connect
@@ -69,23 +74,23 @@ class Gateway:
         hostname: the sandbox's own name.
         limits: of connections and bytes.
         hooks: functions of the host that are asked.
+        interceptor: looks into connections that secrets are for; None for a sandbox without any.
         resolver: what is asked for names; the host's servers when None.
     """
 
     def __init__(
         self, network: Network, log: FlowLog, *, hostname: str = "",
         limits: NetworkLimits | None = None, hooks: Hooks | None = None,
-        resolver: Resolver | None = None,
+        resolver: Resolver | None = None, interceptor: Interceptor | None = None,
     ) -> None:  # fmt: skip
         self.log = log
+        self.interceptor = interceptor
         self._limits = limits or NetworkLimits()
         rate = self._limits.bytes_per_second
         self._pace = Pace(rate) if rate else None
         pins = Pins()
-        self.judge = Judge(
-            network, host_addresses(), lambda a: pins.names_for(a, time.monotonic()),
-            hooks or Hooks(),
-        )  # fmt: skip
+        self.hooks = hooks or Hooks()
+        self.judge = Judge(network, host_addresses(), lambda a: _names(pins, a), self.hooks)
         self._names = NameServer(hostname, resolver or Resolver(), self.judge, pins, self._lookup)
         self._connections: set[_Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -189,7 +194,12 @@ class Gateway:
                 _refuse(stream, guest_errno(error))
                 return
             stream.put(encode(Ok()))
-            await relay(stream, sock, count, stream.unread(), self._pace)
+            await self._relay(stream, sock, flow, record, count)
+        except Stopped as stopped:
+            stream.reset()
+            verdict, reason = stopped.verdict, stopped.reason
+        except OSError:
+            stream.reset()
         except BaseException:
             stream.reset()
             if connection.cut:
@@ -199,6 +209,56 @@ class Gateway:
         finally:
             self._connections.discard(connection)
             self.log.closed(record, verdict, reason)
+
+    async def _relay(
+        self, stream: GuestStream, sock: socket.socket, flow: Flow, record: FlowRecord,
+        count: Counted,
+    ) -> None:  # fmt: skip
+        """Carry a connection that stands: as it is, or looked into."""
+        names = self.judge.names_of(flow.address)
+        inside = self.interceptor
+        secret = inside is not None and any(inside.concerns(name, flow.port) for name in names)
+        by_name = flow.name is not None and not self.judge.without_name(flow).allowed
+        plain = inside is not None and any(inside.in_plain_http(name, flow.port) for name in names)
+        if not (secret or by_name or plain):
+            await relay(stream, sock, count, stream.unread(), self._pace)
+            return
+        try:
+            begun = await opening(stream, sock, stream.unread())
+            flow = self._named(flow, begun)
+            record.name = flow.name
+            if begun.hello is not None and inside is not None:
+                if inside.concerns(flow.name, flow.port):
+                    await inside.tls(stream, sock, flow, record, count, begun.hello, begun.sent)
+                    return
+            elif begun.http and (by_name or plain) and flow.name is not None:
+                inside = inside or plain_interceptor(self.hooks)
+                await inside.plain(stream, sock, flow, record, count, begun.sent)
+                return
+            if begun.received:
+                await stream.write(begun.received)
+                count.received += len(begun.received)
+        except BaseException:
+            abort(sock)
+            raise
+        await relay(stream, sock, count, begun.sent, self._pace)
+
+    def _named(self, flow: Flow, begun: Opening) -> Flow:
+        """The flow by the name that TLS or HTTP asks for: one that was looked up for this address
+        and is allowed.
+
+        Raises:
+            Stopped: it is another one, or cannot be read.
+        """
+        if begun.broken:
+            raise Stopped(f"what begins as TLS is wrong: {begun.broken}", "denied")
+        name = begun.name
+        if name is None or name in (flow.name, str(flow.address)):
+            return flow
+        asked = dataclasses.replace(flow, name=name)
+        if name in self.judge.names_of(flow.address) and self.judge.still(asked).allowed:
+            return asked
+        raise Stopped(f"it asks for {name}, and the connection is to {flow.name}", "denied")
 
     def _lookup(self, lookup: Lookup) -> None:
         if lookup.decision.allowed:
@@ -218,6 +278,12 @@ class Gateway:
                 verdict="denied",
             )
         )
+
+
+def _names(pins: Pins, address: Address) -> tuple[str, ...]:
+    if address in ROUTERS:
+        return (HOST_NAME,)
+    return pins.names_for(address, time.monotonic())
 
 
 def _refuse(stream: Stream, errno: int) -> None:

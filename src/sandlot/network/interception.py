@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import inspect
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from sandlot.errors import Refuse
 from sandlot.network.flow import Flow
@@ -56,11 +56,15 @@ class Interceptor:
         self._trust = trust
         self._hooks = hooks
 
-    def concerns(self, flow: Flow) -> bool:
-        """Whether a flow's TLS has to be looked into."""
-        if flow.name is None or self._authority is None:
+    def concerns(self, host: str | None, port: int) -> bool:
+        """Whether TLS to this host has to be looked into."""
+        if host is None or self._authority is None:
             return False
-        return self.vault.concerns(flow.name, flow.port) or self.vault.refuses_misuse()
+        return self.vault.concerns(host, port) or self.vault.refuses_misuse()
+
+    def in_plain_http(self, host: str, port: int) -> bool:
+        """Whether a secret is for this host's requests without TLS too."""
+        return self.vault.in_plain_http(host, port)
 
     async def tls(
         self, stream: Stream, sock: socket.socket, flow: Flow, record: FlowRecord, count: Counted,
@@ -82,14 +86,12 @@ class Interceptor:
             raise Stopped("the upstream's certificate was not verified")
         record.tls = far.version or ""
         chosen = [far.protocol] if far.protocol in offered else []
-        near = TlsServer(
-            await asyncio.to_thread(self._authority.server_context, host, chosen)
-        )
+        near = TlsServer(await asyncio.to_thread(self._authority.server_context, host, chosen))
         first: list[bytes] = []
         async with _patience("the guest's TLS handshake"):
             await _shake_guest(near, stream, sent, first)
         substitution = self.vault.substitution(host, flow.port)
-        exchange = make_exchange(far.protocol, substitution)
+        exchange = make_exchange(far.protocol, substitution, verified=far.verified)
         carrier = _Carrier(stream, sock, exchange, near, far, self._told(flow, record), count)
         await carrier.run(first)
 
@@ -104,7 +106,7 @@ class Interceptor:
         """
         assert flow.name is not None
         substitution = self.vault.substitution(flow.name, flow.port, tls=False)
-        exchange = make_exchange(None, substitution)
+        exchange = make_exchange(None, substitution, verified=False)
         carrier = _Carrier(stream, sock, exchange, None, None, self._told(flow, record), count)
         await carrier.run([sent])
 
@@ -153,6 +155,11 @@ class Interceptor:
             raise Stopped(f"the hook failed: {type(error).__name__}", "denied") from None
 
 
+def plain_interceptor(hooks: Hooks) -> Interceptor:
+    """For a sandbox without secrets: it reads requests only to check whom they ask for."""
+    return Interceptor(Vault({}, {}), None, Trust(), hooks)
+
+
 async def _called(function: Callable[..., object], *arguments: object) -> None:
     result = function(*arguments)
     if inspect.isawaitable(result):
@@ -160,7 +167,7 @@ async def _called(function: Callable[..., object], *arguments: object) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _patience(what: str) -> object:  # type: ignore[misc]
+async def _patience(what: str) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(SHAKE_PATIENCE):
             yield
@@ -190,9 +197,7 @@ async def _shake_upstream(far: TlsClient, sock: socket.socket) -> None:
         raise Stopped(f"the upstream's TLS: {error.strerror or error}") from None
 
 
-async def _shake_guest(
-    near: TlsServer, stream: Stream, sent: bytes, first: list[bytes]
-) -> None:
+async def _shake_guest(near: TlsServer, stream: Stream, sent: bytes, first: list[bytes]) -> None:
     data = sent
     try:
         while True:
@@ -213,9 +218,7 @@ async def _shake_guest(
 class _Writer:
     """Sends what gathers in one direction. Nobody who reads waits for it in the other."""
 
-    def __init__(
-        self, take: Callable[[], bytes], send: Callable[[bytes], Awaitable[None]]
-    ) -> None:
+    def __init__(self, take: Callable[[], bytes], send: Callable[[bytes], Awaitable[None]]) -> None:
         self._take = take
         self._send = send
         self._wake = asyncio.Event()

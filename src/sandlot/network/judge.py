@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from sandlot.errors import Refuse
@@ -39,6 +40,14 @@ class Judge:
         if not decision.allowed and self._key(flow) in self._agreed:
             decision = Decision(True, "asked", "it was allowed when it was asked for")
         return flow, decision
+
+    def names_of(self, address: Address) -> tuple[str, ...]:
+        """The names that an address was looked up for, and may still be reached by."""
+        return tuple(self._names_of(address))
+
+    def without_name(self, flow: Flow) -> Decision:
+        """What the rules say to a flow when its name does not count."""
+        return self.policy.decide(replace(flow, name=None))
 
     def still(self, flow: Flow) -> Decision:
         """What the rules say now to a flow that goes on, whose name may have lapsed since."""
