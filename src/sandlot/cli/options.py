@@ -109,6 +109,8 @@ def making(options: dict[str, Any]) -> dict[str, Any]:
         "bandwidth": options["bandwidth"] or 0,
         "connections": options["connections"],
         "dns": list(options["dns"]),
+        "secrets": secrets_of(options["secret"], options["secret_file"]),
+        "upstream_ca": options["upstream_ca"] or "",
     }
 
 
@@ -139,6 +141,34 @@ def network_of(options: dict[str, Any]) -> Any:
     return Network(options["allow"] or None, options["deny"], options["network"])
 
 
+def secrets_of(variables: Sequence[str], files: Sequence[str]) -> dict[str, Any] | None:
+    """`--secret NAME@HOST[,HOST]` and `--secret-file NAME=FILE@HOST[,HOST]`; None without any.
+
+    Raises:
+        ConfigError: one is written in another way.
+    """
+    if not variables and not files:
+        return None
+    from sandlot.secrets import Secret
+
+    found: dict[str, Any] = {}
+    for text in variables:
+        name, at, hosts = text.partition("@")
+        if not at or not name or not hosts:
+            raise ConfigError(
+                f"--secret {text.partition('=')[0]!r} names no host",
+                hint="use NAME@HOST; the value is that of the variable NAME",
+            )
+        found[name] = Secret(env=name, hosts=hosts.split(","))
+    for text in files:
+        before, at, hosts = text.rpartition("@")
+        name, equals, path = before.partition("=")
+        if not (at and equals and name and path and hosts):
+            raise ConfigError(f"--secret-file {text!r} is not NAME=FILE@HOST")
+        found[name] = Secret(file=path, hosts=hosts.split(","))
+    return found
+
+
 def policy_options(function: F) -> F:
     """--network, --allow, --deny: what may be reached."""
     for option in (
@@ -162,6 +192,19 @@ def network_options(function: F) -> F:
         click.option(
             "--connections", type=int, default=0, metavar="NUMBER",
             help="How many connections it may have at once; 2048 otherwise.",
+        ),
+        click.option(
+            "--upstream-ca", metavar="FILE",
+            help="Certificates that are trusted besides this machine's, for hosts of secrets.",
+        ),
+        click.option(
+            "--secret-file", multiple=True, metavar="NAME=FILE@HOST[,HOST]",
+            help="As --secret, with the value from a file.",
+        ),
+        click.option(
+            "--secret", multiple=True, metavar="NAME@HOST[,HOST]",
+            help="Let it use the variable NAME of this machine without holding it: requests to "
+            "HOST get the value.",
         ),
         click.option(
             "--dns", multiple=True, metavar="ADDRESS",

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import inspect
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 from sandlot.errors import Refuse
 from sandlot.network.flow import Flow
@@ -27,6 +27,9 @@ from sandlot.network.tls.trust import Trust
 from sandlot.secrets import Vault
 
 SHAKE_PATIENCE = 30.0  # seconds for each of the two handshakes
+
+
+TURN = 64 * 1024  # bytes that TLS and HTTP are fed at once
 
 
 class Stopped(Exception):
@@ -215,6 +218,12 @@ async def _shake_guest(near: TlsServer, stream: Stream, sent: bytes, first: list
         raise Stopped(f"the guest's TLS: {failure.reason}") from None
 
 
+def _turns(data: bytes) -> Iterator[memoryview]:
+    view = memoryview(data)
+    for at in range(0, len(view), TURN):
+        yield view[at : at + TURN]
+
+
 class _Writer:
     """Sends what gathers in one direction. Nobody who reads waits for it in the other."""
 
@@ -333,9 +342,11 @@ class _Carrier:
             data = await self._stream.read()
             if not data:
                 break
-            for plain in near.receiving(data) if near is not None else (data,):
-                await self._step(exchange.receive_guest(plain))
-            await self._to_upstream.drained()
+            for piece in _turns(data):
+                pieces = near.receiving(piece) if near is not None else iter((bytes(piece),))
+                for plain in pieces:
+                    await self._step(exchange.receive_guest(plain))
+                await self._to_upstream.drained()
         if not exchange.guest_ended:
             await self._step(exchange.guest_closed())
 
@@ -346,7 +357,7 @@ class _Carrier:
             for plain in far.receiving(b""):
                 await self._step(exchange.receive_upstream(plain))
         while not exchange.upstream_ended:
-            data = await loop.sock_recv(self._sock, PIECE)
+            data = await loop.sock_recv(self._sock, TURN)
             if not data:
                 break
             for plain in far.receiving(data) if far is not None else (data,):

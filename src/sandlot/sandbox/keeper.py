@@ -1,8 +1,9 @@
 """The keeper: the process that runs one detached sandbox. No daemon: it ends with its sandbox.
 
-`python -m sandlot.sandbox.keeper NAME REPORT LOCK` reports on the descriptor REPORT, as one line of
-JSON, that the sandbox runs or why it does not. LOCK is the descriptor of the owner's lock, which
+`python -m sandlot.sandbox.keeper NAME REPORT LOCK VALUES` reports on the descriptor REPORT, as one
+line of JSON, that the sandbox runs or why it does not. LOCK is the descriptor of the owner's lock, which
 who starts a keeper takes for it: so at no moment is a sandbox that is about to run without owner.
+VALUES is a pipe with the values of secrets that a program gave.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from sandlot import errors
-from sandlot.errors import SandboxError, SandboxNotFound, WrongState
+from sandlot.errors import ConfigError, SandboxError, SandboxNotFound, WrongState
 from sandlot.guest.jobs import JobWatch
 from sandlot.guest.process import ExitStatus
 from sandlot.sandbox.execution import make_command
@@ -28,8 +30,15 @@ from sandlot.sandbox.owner import Owner
 from sandlot.sandbox.policy import Backoff, RestartPolicy
 from sandlot.state.lock import FileLock
 
+if TYPE_CHECKING:
+    from sandlot.secrets import Secret
 
-async def start_keeper(name: str, lock: FileLock | None = None) -> None:
+PIPE = 60 * 1024  # what a pipe surely holds
+
+
+async def start_keeper(
+    name: str, lock: FileLock | None = None, secrets: Mapping[str, Secret] | None = None
+) -> None:
     """Start a keeper for a stopped sandbox and wait until the sandbox runs.
 
     Raises:
@@ -44,15 +53,16 @@ async def start_keeper(name: str, lock: FileLock | None = None) -> None:
             raise SandboxNotFound(f"no sandbox is named {name!r}")
         raise WrongState(f"sandbox {name!r} is running already")
     reader, writer = os.pipe()
+    hidden = _values(secrets)
     loop = asyncio.get_running_loop()
     try:
         with (folder.path / "keeper.log").open("wb") as log:
             popen = await asyncio.to_thread(
                 subprocess.Popen,
                 [sys.executable, "-m", "sandlot.sandbox.keeper", name, str(writer),
-                 str(mine.descriptor)],
+                 str(mine.descriptor), str(hidden)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                pass_fds=(writer, mine.descriptor), start_new_session=True, cwd="/",
+                pass_fds=(writer, mine.descriptor, hidden), start_new_session=True, cwd="/",
             )  # fmt: skip
         mine.hand_over()
     except BaseException as error:
@@ -63,6 +73,7 @@ async def start_keeper(name: str, lock: FileLock | None = None) -> None:
         raise
     finally:
         os.close(writer)
+        os.close(hidden)
     stream = asyncio.StreamReader()
     with os.fdopen(reader, "rb") as pipe:
         transport, _ = await loop.connect_read_pipe(
@@ -89,6 +100,23 @@ async def start_keeper(name: str, lock: FileLock | None = None) -> None:
         raise _rebuilt(answer)
     # The keeper lives on by itself; Popen would only warn that it still does.
     popen.returncode = 0
+
+
+def _values(secrets: Mapping[str, Secret] | None) -> int:
+    """A descriptor from which the values of secrets that a program gave can be read once. It is
+    memory without a name: they are in no argument, no variable and no file."""
+    data = b""
+    if secrets:
+        from sandlot.sandbox.secrecy import packed
+
+        data = packed(secrets)
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as file:
+        if len(data) > PIPE:
+            os.close(reading)
+            raise ConfigError("the values of the secrets are longer than 60 KiB together")
+        file.write(data)
+    return reading
 
 
 def _rebuilt(answer: dict[str, Any]) -> SandboxError:
@@ -196,12 +224,18 @@ def described(error: SandboxError) -> dict[str, str]:
     return {"error": type(error).__name__, "message": error.message, "hint": error.hint}
 
 
-async def keep(name: str, descriptor: int, lock: int) -> int:
+async def keep(name: str, descriptor: int, lock: int, values: int) -> int:
     """Run a sandbox until it ends; the main command's exit status, or 0."""
     host = Host.current()
     try:
         folder = host.sandboxes.find(name)
+        with os.fdopen(values, "rb") as pipe:
+            given = pipe.read()
         owner = Owner.take(host, folder, FileLock.adopt(lock, folder.lock_path))
+        if owner.record.secrets:
+            from sandlot.sandbox.secrecy import unpacked
+
+            owner.secrets = unpacked(owner.record, given)
     except SandboxError as error:
         report(descriptor, described(error))
         return 125
@@ -226,4 +260,6 @@ async def keep(name: str, descriptor: int, lock: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(keep(*(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))))
+    name, *descriptors = sys.argv[1:]
+    report_to, locked, values_from = map(int, descriptors)
+    sys.exit(asyncio.run(keep(name, report_to, locked, values_from)))

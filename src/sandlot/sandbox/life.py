@@ -23,22 +23,30 @@ KILL_PATIENCE = 10.0
 class Life(Looking):
     """Base of `Sandbox`: from `start` to `remove`."""
 
-    async def start(self) -> None:
+    async def start(self, *, secrets: object = None) -> None:
         """Start a stopped sandbox: the same disk, a new machine.
+
+        Args:
+            secrets: those of its secrets whose values a program has to give again, as in `create`.
 
         Raises:
             WrongState: it runs already, or was stopped while it started.
+            SecretUnavailable: the value of one of its secrets cannot be had.
             BootError, ImageError, EngineUnavailable: it cannot run.
         """
+        if secrets is not None:
+            from sandlot.sandbox.secrecy import again
+
+            self._secrets = again(self._record, self._secrets, secrets)
         lock, self._lock = self._lock, None
         if self._record.detached:
             from sandlot.sandbox.keeper import start_keeper
 
-            await start_keeper(self.name, lock)
+            await start_keeper(self.name, lock, self._secrets)
             return
         from sandlot.sandbox.lifecycle import start_owned
 
-        self._owner = await start_owned(self._host, self._folder, lock, self._hooks)
+        self._owner = await start_owned(self._host, self._folder, lock, self._hooks, self._secrets)
 
     async def stop(self, *, grace: float | str | None = None, kill: bool = False) -> None:
         """End its processes, write its disk, end it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from sandlot.state.sparse import copy_sparse
 
 if TYPE_CHECKING:
     from sandlot.network.hooks import Hooks
+    from sandlot.secrets import Secret
 
 
 async def create_folder(
@@ -67,8 +69,9 @@ def _keep(source: Path, target: Path, name: str) -> None:
 
 
 async def start_owned(
-    host: Host, folder: SandboxFolder, lock: FileLock | None = None, hooks: Hooks | None = None
-) -> Owner:
+    host: Host, folder: SandboxFolder, lock: FileLock | None = None, hooks: Hooks | None = None,
+    secrets: Mapping[str, Secret] | None = None,
+) -> Owner:  # fmt: skip
     """Run a stopped sandbox in this program; its door is open from the first moment.
 
     Raises:
@@ -77,5 +80,6 @@ async def start_owned(
     """
     owner = Owner.take(host, folder, lock)
     owner.hooks = hooks
+    owner.secrets = secrets or {}
     await owner.bring_up()
     return owner

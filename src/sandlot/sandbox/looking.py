@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sandlot.network.hooks import Hooks
     from sandlot.sandbox.network import SandboxNetwork
     from sandlot.sandbox.owner import Owner
+    from sandlot.secrets import Secret
 
 
 class Looking:
@@ -40,6 +41,7 @@ class Looking:
         self._lock: FileLock | None = None  # of a new sandbox that is about to be started
         self._remote: GuestSession | None = None
         self._hooks: Hooks | None = None
+        self._secrets: dict[str, Secret] = {}
 
     def __repr__(self) -> str:
         """Short, without its environment."""

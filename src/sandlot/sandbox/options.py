@@ -43,6 +43,20 @@ def check_env(env: Mapping[str, str] | None) -> dict[str, str]:
     return dict(given)
 
 
+def ca_file(path: str | os.PathLike[str]) -> str:
+    """A file of certificates, by its whole path.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not os.fspath(path):
+        return ""
+    found = Path(path).expanduser().absolute()
+    if not found.is_file():
+        raise ConfigError(f"upstream_ca: there is no file {found}", hint="name a file of PEM")
+    return str(found)
+
+
 def _server(text: str) -> str:
     from ipaddress import ip_address
 

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sandlot.errors import SandboxDied, SandboxError, SandboxNotFound, WrongState
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sandlot.network.hooks import Hooks
     from sandlot.network.policy import Network
     from sandlot.sandbox.reach import Reach
+    from sandlot.secrets import Secret
 
 
 class Owner:
@@ -48,6 +49,8 @@ class Owner:
         self._main_ended = False  # before anybody asked for the end
         self.on_end: list[Callable[[], None]] = []
         self.hooks: Hooks | None = None
+        self.secrets: Mapping[str, Secret] = {}
+        """Those that the program gave; the record says where the others come from."""
         self.reach: Reach | None = None
         self._host = host
         self._lock: FileLock | None = lock
@@ -96,7 +99,7 @@ class Owner:
         try:
             if self.stopping:
                 raise self._stopped()
-            self._open_network()
+            await self._open_network().prepare()
             self._starting = asyncio.get_running_loop().create_task(
                 OwnedMachine.restore(self._host, self.folder, self.record)
             )
@@ -113,7 +116,7 @@ class Owner:
                 self._starting = None
             self.owned.on_end.append(self._machine_ended)
             assert self.reach is not None
-            self.reach.attach(self.owned.session.channel)
+            await self.reach.attach(self.owned.session)
             self.folder.write_run_state(
                 owner=os.getpid(), monitor=self.owned.machine.pid, started=time.time(),
                 restarts=self._restarts, ports=[port.to_json() for port in self.reach.ports],
@@ -131,14 +134,15 @@ class Owner:
             self._start(work)
         return self.owned
 
-    def _open_network(self) -> None:
+    def _open_network(self) -> Reach:
         if self.reach is None:
             from sandlot.sandbox.reach import Reach
 
             async def channel() -> Any:
                 return (await self.session()).channel
 
-            self.reach = Reach(self.folder, self.record, channel, self.hooks)
+            self.reach = Reach(self.folder, self.record, channel, self.hooks, self.secrets)
+        return self.reach
 
     def set_network(self, network: Network) -> int:
         """Hold to another policy at once; how many flows that cut is returned."""

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from sandlot.guest.channel import Channel
+from sandlot.files.files import Files
+from sandlot.guest.session import GuestSession
 from sandlot.network.flows import FlowLog, FlowRecord
 from sandlot.network.gateway import Gateway
 from sandlot.network.hooks import Hooks
+from sandlot.network.interception import Interceptor
 from sandlot.network.limits import MOST_CONNECTIONS, NetworkLimits
 from sandlot.network.policy import Network
 from sandlot.network.ports import Ports
 from sandlot.network.published import PublishedPort
 from sandlot.network.resolver import Resolver
+from sandlot.network.tls.authority import Authority
+from sandlot.network.tls.trust import Trust
+from sandlot.sandbox.secrecy import recorded_secrets
+from sandlot.sandbox.trusting import install
+from sandlot.secrets import Secret, Vault
 from sandlot.state.records import SandboxFolder, SandboxRecord
 
 
@@ -27,14 +34,24 @@ class Reach:
 
     def __init__(
         self, folder: SandboxFolder, record: SandboxRecord, channel: Callable[[], Awaitable[Any]],
-        hooks: Hooks | None = None,
+        hooks: Hooks | None = None, secrets: Mapping[str, Secret] | None = None,
     ) -> None:  # fmt: skip
         limits = NetworkLimits(
             connections=record.connections or MOST_CONNECTIONS, bytes_per_second=record.bandwidth
         )
+        self.vault: Vault | None = None
+        self._authority: Authority | None = None
+        hooks = hooks or Hooks()
+        interceptor = None
+        if record.secrets:
+            known = recorded_secrets(record, secrets or {})
+            self.vault = Vault(known, record.placeholders)
+            self._authority = Authority(record.name)
+            trust = Trust(extra_ca=record.upstream_ca or None, gets_secrets=self.vault.concerns)
+            interceptor = Interceptor(self.vault, self._authority, trust, hooks)
         self.gateway = Gateway(
             recorded_network(record), FlowLog(lambda: folder.flows), hostname=record.hostname,
-            limits=limits, hooks=hooks,
+            limits=limits, hooks=hooks, interceptor=interceptor,
             resolver=Resolver([(server, 53) for server in record.dns] or None),
         )  # fmt: skip
         self._ports = Ports([PublishedPort.from_json(each) for each in record.ports])
@@ -48,9 +65,24 @@ class Reach:
         """What is published, with the ports that the system chose."""
         return list(self._ports.bound)
 
-    def attach(self, channel: Channel) -> None:
-        """Serve a machine that has come up."""
-        self.gateway.attach(channel)
+    async def prepare(self) -> None:
+        """Read the secrets, before a machine is started for nothing.
+
+        Raises:
+            SecretUnavailable: the value of one cannot be had.
+        """
+        if self.vault is not None:
+            await self.vault.read_all()
+
+    async def attach(self, session: GuestSession) -> None:
+        """Serve a machine that has come up, and let its programs trust the authority."""
+        self.gateway.attach(session.channel)
+        if self._authority is not None:
+
+            async def itself() -> GuestSession:
+                return session
+
+            await install(Files(itself), self._authority.certificate_pem)
         if not self._serving:
             self._serving = True
             self._ports.serve()

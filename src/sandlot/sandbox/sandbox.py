@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from sandlot.sandbox.programs import MAX_OUTPUT, Programs
 if TYPE_CHECKING:
     from sandlot.network.hooks import Hooks
     from sandlot.network.policy import Network
+    from sandlot.secrets import Secret
 
 DEFAULT_MEMORY = "1G"
 
@@ -47,6 +49,7 @@ class Sandbox(Programs, Life):
         detached: bool = False, pull: str | None = None, platform: str | None = None,
         network: Network | None = None, ports: object = None, connections: int = 0,
         bandwidth: int | str = 0, dns: Sequence[str] = (), hooks: Hooks | None = None,
+        secrets: Mapping[str, object] | None = None, upstream_ca: str | os.PathLike[str] = "",
     ) -> SandboxCreation:  # fmt: skip
         """Make a sandbox and start it.
 
@@ -83,6 +86,11 @@ class Sandbox(Programs, Life):
             connections: how many TCP connections it may have at once; 0 is 2048.
             bandwidth: bytes a second, or text such as `"1M"`, of all its connections; 0 is no limit.
             dns: addresses of the name servers that are asked; the host's own when empty.
+            secrets: values that it uses but never holds: name of the variable to `(value, host)`,
+                `(value, [host, ...])` or a `Secret`. The variable holds a placeholder, and the
+                gateway puts the value into requests to the hosts over verified TLS.
+            upstream_ca: a file of certificates (PEM) that are trusted besides the host's own when
+                such a host is verified.
             hooks: functions that are asked before something is reached; not for a detached one.
 
         Raises:
@@ -98,6 +106,7 @@ class Sandbox(Programs, Life):
                 max_duration=max_duration, restart=restart, stop_signal=stop_signal, labels=labels,
                 pull=pull, platform=platform, network=network, ports=ports,
                 connections=connections, bandwidth=bandwidth, dns=dns, hooks=hooks,
+                secrets=secrets, upstream_ca=upstream_ca,
             )  # fmt: skip
             try:
                 await made.start()
@@ -118,14 +127,16 @@ class Sandbox(Programs, Life):
         command: Sequence[str] = (), tty: bool = False, auto_remove: bool = False,
         stdin: bool = False, hold: bool = False, stop_signal: str | None = None,
         network: Network | None = None, ports: object = None, connections: int = 0,
-        bandwidth: int | str = 0, dns: Sequence[str] = (), hooks: Hooks | None = None, **policy: Any,
+        bandwidth: int | str = 0, dns: Sequence[str] = (), hooks: Hooks | None = None,
+        secrets: Mapping[str, object] | None = None, upstream_ca: str | os.PathLike[str] = "",
+        **policy: Any,
     ) -> Sandbox:  # fmt: skip
         """A new sandbox that is not started yet; what the command line's `create` makes.
 
         With `hold` it is about to be started: its owner's lock is kept until then.
         """
         from sandlot.sandbox.lifecycle import create_folder
-        from sandlot.sandbox.options import check_env, make_record, network_options
+        from sandlot.sandbox.options import ca_file, check_env, make_record, network_options
         from sandlot.sandbox.pulling import find_image
 
         text(image, "image", 'image="python:3.12", or the name of an Image')
@@ -152,9 +163,17 @@ class Sandbox(Programs, Life):
                 hint="leave detached=True out",
             )
         checked = {**checked, **network_options(network, ports, connections, bandwidth, dns)}
+        hidden: dict[str, Secret] = {}
+        variables: dict[str, str] = {}
+        if secrets is not None:
+            from sandlot.sandbox.secrecy import checked_secrets, secret_options
+
+            hidden = checked_secrets(secrets, own, detached)
+            fields, variables = await secret_options(hidden)
+            checked = {**checked, **fields, "upstream_ca": ca_file(upstream_ca)}
         record = make_record(
             name=name, image=found.title, image_digest=found.id, memory=memory, cpus=cpus, disk=disk,
-            env={**config.env, **own},
+            env={**variables, **config.env, **own, **{n: variables[n] for n in hidden}},
             workdir=workdir if workdir is not None else config.working_dir,
             user=user if user is not None else config.user,
             hostname=hostname, command=command, tty=tty, stdin=stdin, auto_remove=auto_remove,
@@ -164,7 +183,7 @@ class Sandbox(Programs, Life):
         record = dataclasses.replace(record, make_workdir=workdir not in (None, "", "/"))
         folder, lock = await create_folder(host, record, starts=hold)
         made = cls(host, folder, record)
-        made._hooks = hooks
+        made._hooks, made._secrets = hooks, hidden
         if hold:
             made._lock = lock
         else:

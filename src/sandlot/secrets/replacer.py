@@ -51,8 +51,9 @@ class Replacer:
         done: list[bytes] = []
         at = 0
         while match is not None:
-            if self._longer_may_come(buffer, match):
-                keep = match.start()
+            keep = self._beginning(buffer, at)  # a key that begins before the one that was found
+            if keep < match.start() or self._longer_may_come(buffer, match):
+                keep = min(keep, match.start())
                 done.append(buffer[at:keep])
                 self._held = buffer[keep:]
                 return b"".join(done)

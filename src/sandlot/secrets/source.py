@@ -63,6 +63,11 @@ class Given(Source):
     def __init__(self, value: str | bytes) -> None:
         self._value = checked(value, self)
 
+    @property
+    def value(self) -> bytes:
+        """The value, for the pipe of a process that is about to hold it instead."""
+        return self._value
+
     def describe(self) -> dict[str, object]:
         return {"given": "value"}
 

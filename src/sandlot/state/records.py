@@ -64,6 +64,9 @@ class SandboxRecord:
     connections: int = 0
     bandwidth: int = 0
     dns: list[str] = field(default_factory=list)
+    upstream_ca: str = ""
+    secrets: dict[str, Any] = field(default_factory=dict)
+    placeholders: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

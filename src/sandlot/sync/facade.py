@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal as signals
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -47,6 +48,7 @@ class Sandbox:
         detached: bool = False, pull: str | None = None, platform: str | None = None,
         network: Network | None = None, ports: object = None, connections: int = 0,
         bandwidth: int | str = 0, dns: Sequence[str] = (), hooks: Hooks | None = None,
+        secrets: Mapping[str, object] | None = None, upstream_ca: str | os.PathLike[str] = "",
     ) -> Sandbox:  # fmt: skip
         """See `sandlot.Sandbox.create`."""
 
@@ -58,6 +60,7 @@ class Sandbox:
                 stop_signal=stop_signal, labels=labels, detached=detached, pull=pull,
                 platform=platform, network=network, ports=ports, connections=connections,
                 bandwidth=bandwidth, dns=dns, hooks=hooks,
+                secrets=secrets, upstream_ca=upstream_ca,
             )  # fmt: skip
 
         return cls(run(make()))
@@ -149,9 +152,9 @@ class Sandbox:
         """See `sandlot.Sandbox.stats`."""
         return self._sandbox.stats()
 
-    def start(self) -> None:
+    def start(self, *, secrets: object = None) -> None:
         """See `sandlot.Sandbox.start`."""
-        run(self._sandbox.start())
+        run(self._sandbox.start(secrets=secrets))
 
     def stop(self, *, grace: float | str | None = None, kill: bool = False) -> None:
         """See `sandlot.Sandbox.stop`."""

@@ -7,6 +7,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -107,8 +108,6 @@ def world(
         port = running.sockets[0].getsockname()[1]
 
         async def dial(address: object, number: int) -> object:
-            from ipaddress import ip_address
-
             return await real_dial(ip_address("127.0.0.1"), port)
 
         monkeypatch.setattr(module, "dial", dial)
@@ -122,10 +121,12 @@ def world(
             vault, authority, Trust(extra_ca=bundle, gets_secrets=vault.concerns), hooks
         )
         network = Network(allow=[HOST, OTHER])
-        async with upstream(ADDRESS) as (_, resolver):
-            async with guest(network, resolver=resolver, interceptor=inside, hooks=hooks) as side:
-                await ask(side, HOST)
-                yield World(side, server, vault, authority)
+        async with (
+            upstream(ADDRESS) as (_, resolver),
+            guest(network, resolver=resolver, interceptor=inside, hooks=hooks) as side,
+        ):
+            await ask(side, HOST)
+            yield World(side, server, vault, authority)
         running.close()
         await running.wait_closed()
 
@@ -240,7 +241,9 @@ async def test_hooks_see_requests_and_uses_and_may_refuse(world: Make) -> None:
         assert w.server.got == b""
 
 
-async def test_a_server_that_speaks_first_is_relayed(world: Make) -> None:
+async def test_a_server_that_speaks_first_is_relayed(
+    world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with world(tls=False) as w:
 
         async def first(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -251,9 +254,11 @@ async def test_a_server_that_speaks_first_is_relayed(world: Make) -> None:
         w.server.serve = first  # type: ignore[method-assign]
         running = await asyncio.start_server(first, "127.0.0.1", 0)
         number = running.sockets[0].getsockname()[1]
-        from ipaddress import ip_address
 
-        module.dial = lambda *_: real_dial(ip_address("127.0.0.1"), number)  # type: ignore
+        async def there(address: object, port: int) -> object:
+            return await real_dial(ip_address("127.0.0.1"), number)
+
+        monkeypatch.setattr(module, "dial", there)
         stream = await w.connect(25)
         assert await stream.read() == b"220 hello\r\n"
         await stream.write(b"HELO\r\n")

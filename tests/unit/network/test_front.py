@@ -1,0 +1,74 @@
+"""What a connection begins with."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandlot.network.front import looks_like_http, opening
+
+REQUEST = b"GET /x HTTP/1.1\r\nHost: Api.Example.com:80\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "known"),
+    [
+        (REQUEST, True), (b"M-SEARCH * HTTP/1.0\r\n", True), (b"", False), (b"G", None),
+        (b"GET /x HT", None), (b"GET /x HTTP/2.0\r\n", False), (b"SSH-2.0-x\r\n", False),
+        (b"EHLO x\r\n", False), (b"\x00\x01", False), (b"get / HTTP/1.1\r\n", False),
+    ],
+)  # fmt: skip
+def test_requests_are_told_from_the_rest(data: bytes, known: bool | None) -> None:
+    assert looks_like_http(data) is known
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes(data: bytes) -> None:
+    assert looks_like_http(data) in (True, False, None)
+
+
+class Pieces:
+    """A stream that gives these pieces and then its end, or nothing more."""
+
+    was_reset = False
+
+    def __init__(self, *pieces: bytes, ends: bool = True) -> None:
+        self.pieces = list(pieces)
+        self.ends = ends
+
+    async def read(self) -> bytes:
+        await asyncio.sleep(0.001)
+        if self.pieces:
+            return self.pieces.pop(0)
+        if not self.ends:
+            await asyncio.Event().wait()
+        return b""
+
+
+async def seen(*pieces: bytes, server: bytes = b"", ends: bool = True) -> object:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.send(server) if server else None
+        return await opening(Pieces(*pieces, ends=ends), ours, b"")  # type: ignore[arg-type]
+
+
+async def test_a_request_in_pieces() -> None:
+    for size in (1, 7, 100):
+        pieces = [REQUEST[i : i + size] for i in range(0, len(REQUEST), size)]
+        found = await seen(*pieces, ends=False)
+        assert found.http and found.host == "api.example.com" and found.sent == REQUEST  # type: ignore[attr-defined]
+
+
+async def test_other_beginnings() -> None:
+    found = await seen(b"SSH-2.0-client\r\n")
+    assert found.sent and not found.http and found.hello is None  # type: ignore[attr-defined]
+    found = await seen(server=b"220 hello\r\n", ends=False)
+    assert found.received == b"220 hello\r\n" and not found.sent  # type: ignore[attr-defined]
+    assert (await seen()).ended  # type: ignore[attr-defined]
+    assert (await seen(b"\x16\x03\x01\x00")).broken  # type: ignore[attr-defined]
+    assert (await seen(b"\x16\x03\x01\x00\x04\x02\x00\x00\x00")).broken  # type: ignore[attr-defined]

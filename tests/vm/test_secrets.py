@@ -1,0 +1,195 @@
+"""Secrets of real machines: used at their host, and nowhere else to be found."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets as random
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from sandlot import ConfigError, Network, Sandbox, Secret, SecretUnavailable
+from sandlot.network.tls.authority import Authority
+from tests.conftest import STATE
+
+HOST = "host.sandlot.internal"
+CLI = str(Path(sys.executable).with_name("sandlot"))
+FETCH = """
+import os, ssl, sys, urllib.request
+context = ssl._create_unverified_context() if "-k" in sys.argv else None
+request = urllib.request.Request(f"https://host.sandlot.internal:{sys.argv[1]}/path",
+                                 headers={"Authorization": "Bearer " + os.environ["API_KEY"]})
+print(urllib.request.urlopen(request, context=context, timeout=60).read().decode())
+"""
+
+
+class Upstream:
+    """A server that says whether it got the value; it never says the value."""
+
+    def __init__(self, value: str) -> None:
+        self.value = value
+        self.authority = Authority("internet")
+        self.heads: list[bytes] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            self.heads.append(head)
+            said = b"value" if f"Bearer {self.value}\r\n".encode() in head else b"nothing"
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said))
+            await writer.drain()
+        writer.close()
+
+
+@pytest.fixture
+async def upstream(tmp_path: Path) -> AsyncIterator[tuple[Upstream, int, int, str]]:
+    """It, two ports of it, and the file of its authority."""
+    made = Upstream(f"sk-{random.token_hex(20)}")
+    context = made.authority.server_context(HOST, ["http/1.1"])
+    servers = [await asyncio.start_server(made.serve, "127.0.0.1", 0, ssl=context) for _ in "12"]
+    bundle = tmp_path / "ca.pem"
+    bundle.write_bytes(made.authority.certificate_pem)
+    one, two = (server.sockets[0].getsockname()[1] for server in servers)
+    try:
+        yield made, one, two, str(bundle)
+    finally:
+        for server in servers:
+            server.close()
+            await server.wait_closed()
+
+
+def machine_memory(pid: int, value: bytes) -> bool:
+    """Whether a value is anywhere in a process's memory."""
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            where, mode = line.split()[:2]
+            if "r" not in mode or "[v" in line:
+                continue
+            start, end = (int(part, 16) for part in where.split("-"))
+            tail = b""
+            for at in range(start, end, 1 << 24):
+                try:
+                    memory.seek(at)
+                    data = memory.read(min(1 << 24, end - at))
+                except OSError:
+                    break
+                if value in tail + data:
+                    return True
+                tail = data[-64:]
+    return False
+
+
+async def test_the_value_goes_to_its_host_and_is_nowhere_else(
+    image: str, upstream: tuple[Upstream, int, int, str]
+) -> None:
+    server, named, other, bundle = upstream
+    secret = (server.value, f"{HOST}:{named}")
+    async with Sandbox.create(
+        image=image, memory="512M", network=Network(allow=["host"]), secrets={"API_KEY": secret},
+        upstream_ca=bundle,
+    ) as sandbox:  # fmt: skip
+        placeholder = (await sandbox.exec("echo $API_KEY")).text.strip()
+        assert placeholder.startswith("sk-") and placeholder != server.value
+        fetched = await sandbox.exec(["python3", "-c", FETCH, str(named)], timeout=120)
+        assert fetched.text == "value\n", fetched.stderr.decode()
+        # Another port is another server, whose own certificate the guest sees.
+        refused = await sandbox.exec(["python3", "-c", FETCH, str(other)], timeout=120)
+        assert b"CERTIFICATE_VERIFY_FAILED" in refused.stderr
+        fetched = await sandbox.exec(["python3", "-c", FETCH, str(other), "-k"], timeout=120)
+        assert fetched.text == "nothing\n"
+        assert placeholder.encode() in server.heads[-1]
+        flows = [f for f in sandbox.network.flows() if f.port == named and f.verdict == "closed"]
+        assert flows[0].secrets == ["API_KEY"] and flows[0].tls.startswith("TLS")
+        value = server.value.encode()
+        pid = sandbox.info().state.monitor
+        assert machine_memory(pid, placeholder.encode())  # the search finds what is there
+        assert not machine_memory(pid, value)
+        found = await sandbox.exec(
+            [
+                "grep",
+                "-rlF",
+                "--",
+                server.value[3:],
+                "/etc",
+                "/run",
+                "/root",
+                "/tmp",
+                "/proc/1/environ",
+            ]
+        )
+        assert found.stdout == b""
+        for path in sandbox.folder.path.rglob("*"):
+            if path.is_file() and path.stat().st_size < 64 << 20:
+                assert value not in path.read_bytes(), path
+        assert server.value not in repr(sandbox) + json.dumps(sandbox.inspect())
+        await sandbox.stop()
+        await sandbox.start()
+        fetched = await sandbox.exec(["python3", "-c", FETCH, str(named)], timeout=120)
+        assert fetched.text == "value\n", fetched.stderr.decode()
+        bundle_text = await sandbox.files.read_text("/run/sandlot/ca-bundle.pem")
+        assert bundle_text.count("# Sandlot's authority") == 1
+
+
+async def test_a_detached_one_gets_values_by_a_pipe_and_says_what_it_misses(
+    image: str, upstream: tuple[Upstream, int, int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, named, _, bundle = upstream
+    name = f"secret-{os.getpid()}"
+    sandbox = await Sandbox.create(
+        name, image=image, memory="512M", network=Network(allow=["host"]), detached=True,
+        secrets={"API_KEY": (server.value, HOST)}, upstream_ca=bundle,
+    )  # fmt: skip
+    try:
+        fetched = await sandbox.exec(["python3", "-c", FETCH, str(named)], timeout=120)
+        assert fetched.text == "value\n", fetched.stderr.decode()
+        owner = sandbox.info().state.owner
+        for what in ("cmdline", "environ"):
+            assert server.value.encode() not in Path(f"/proc/{owner}/{what}").read_bytes()
+        files = [path for path in STATE.glob(f"sandboxes/{name}/*") if path.is_file()]
+        assert files and not any(
+            server.value.encode() in path.read_bytes()
+            for path in files
+            if path.stat().st_size < 64 << 20
+        )
+        await sandbox.stop()
+        found = await Sandbox.get(name)
+        with pytest.raises(SecretUnavailable, match="API_KEY"):
+            await found.start()
+        with pytest.raises(ConfigError, match="no secret OTHER"):
+            await found.start(secrets={"OTHER": ("x", HOST)})
+        await found.start(secrets={"API_KEY": (server.value, HOST)})
+        fetched = await found.exec(["python3", "-c", FETCH, str(named)], timeout=120)
+        assert fetched.text == "value\n", fetched.stderr.decode()
+    finally:
+        await sandbox.remove()
+
+
+async def test_from_the_command_line(image: str, upstream: tuple[Upstream, int, int, str]) -> None:
+    server, named, _, bundle = upstream
+    process = await asyncio.create_subprocess_exec(
+        CLI, "run", "--rm", "-m", "512M", "--allow", "host", "--secret", f"API_KEY@{HOST}",
+        "--upstream-ca", bundle, image, "python3", "-c", FETCH, str(named),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "API_KEY": server.value},
+    )  # fmt: skip
+    out, error = await process.communicate()
+    assert out == b"value\n", error.decode()
+    assert server.value.encode() not in error
+
+
+async def test_a_value_that_is_missing_or_wrong_is_told_at_once(image: str) -> None:
+    name = f"none-{os.getpid()}"
+    with pytest.raises(SecretUnavailable, match="NO_SUCH_VARIABLE is not set"):
+        await Sandbox.create(
+            name, image=image, secrets={"K": Secret(env="NO_SUCH_VARIABLE", hosts=HOST)}
+        )
+    with pytest.raises(ConfigError, match="in env="):
+        await Sandbox.create(name, image=image, env={"K": "1"}, secrets={"K": ("value-1234", HOST)})
+    with pytest.raises(ConfigError, match="function"):
+        await Sandbox.create(name, image=image, detached=True, secrets={"K": (lambda: "x", HOST)})
+    assert name not in [found.record.name for found in await Sandbox.list()]
