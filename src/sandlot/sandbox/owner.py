@@ -340,8 +340,9 @@ class Owner:
     def _last_use(self) -> float:
         assert self.owned is not None
         channel = self.owned.session.channel
-        # The main command is watched all the time, which is no use of the sandbox.
-        if self._busy or channel.open_streams > (1 if self.main else 0):
+        # The main command is watched and the gateway listens all the time, which is no use of it.
+        standing = bool(self.main) + (self.reach is not None)
+        if self._busy or channel.open_streams > standing:
             self.touch()
         return max(self._used, channel.last_used)
 
