@@ -33,11 +33,12 @@ def check_terminal(want_tty: bool, interactive: bool) -> None:
 
 
 def terminal_size() -> tuple[int, int]:
-    """Rows and columns of this terminal."""
+    """Rows and columns of this terminal; the usual ones when it does not know."""
     for descriptor in (0, 1, 2):
         with contextlib.suppress(OSError):
             size = os.get_terminal_size(descriptor)
-            return size.lines, size.columns
+            if size.lines and size.columns:  # a pseudo terminal begins with neither
+                return size.lines, size.columns
     return 24, 80
 
 
