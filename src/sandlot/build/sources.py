@@ -94,7 +94,7 @@ class Context:
         doubtful: list[tuple[Node, bytes]] = []  # ignored folders that something may be kept of
         while stack:
             inside, folder = stack.pop()
-            where = os.path.join(top, inside) if inside else top  # noqa: PTH118
+            where = top + b"/" + inside if inside else top
             try:
                 entries = sorted(os.scandir(where), key=lambda entry: entry.name)
             except OSError as error:
@@ -135,7 +135,7 @@ class Context:
         if kind == stat.S_IFREG:
             node.size = status.st_size
         elif kind == stat.S_IFLNK:
-            node.target = os.readlink(entry.path)  # noqa: PTH115
+            node.target = os.fsencode(Path(os.fsdecode(entry.path)).readlink())
         return node
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sandlot.network.flow import destination
+from sandlot.network.flow import Protocol, destination
 from sandlot.network.relay import Counted
 from sandlot.state.lines import follow_lines, older, read_lines
 
@@ -50,10 +50,10 @@ class FlowRecord:
     @property
     def destination(self) -> str:
         """What was asked for, as a rule spells it."""
-        protocol = "udp" if self.protocol == "udp" else "tcp"
+        protocol: Protocol = "udp" if self.protocol == "udp" else "tcp"
         if self.protocol == "dns":
             return self.name or ""
-        return destination(self.name or self.address, self.port, protocol)  # type: ignore[arg-type]
+        return destination(self.name or self.address, self.port, protocol)
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""

@@ -8,6 +8,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sandlot.errors import SandboxError
@@ -156,7 +157,7 @@ def _sandboxes(host: Host, stopped: bool) -> Iterator[_Item]:
         if not is_held(folder.lock_path):
             taken = size(folder.path, alone=True)
             found = Leftover("sandboxes", folder.path.name, taken, "stopped")
-            yield _Item(found, lambda folder=folder: host.sandboxes.remove(folder))  # type: ignore[misc]
+            yield _Item(found, partial(host.sandboxes.remove, folder))
 
 
 def _doors(host: Host) -> Iterator[_Item]:
@@ -232,11 +233,11 @@ def _steps(host: Host, everything: bool) -> Iterator[_Item]:
     store, older = host.images, 0.0 if everything else KEEP_UNUSED
     for image in untagged(store, older):
         found = Leftover("images", image.title, 0, "built without a name")
-        yield _Item(found, lambda name=image.name: _forget(store, name))  # type: ignore[misc]
+        yield _Item(found, partial(_forget, store, image.name))
     for image in old_steps(store, older):
         taken = size(store.layers.data(image.diff_ids[-1])) if image.diff_ids else 0
         found = Leftover("images", image.name, taken, "a step of a build, done again when needed")
-        yield _Item(found, lambda name=image.name: _forget(store, name))  # type: ignore[misc]
+        yield _Item(found, partial(_forget, store, image.name))
 
 
 def _forget(store: ImageStore, name: str) -> None:

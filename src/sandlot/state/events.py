@@ -58,7 +58,7 @@ class EventLog:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 there = os.fstat(descriptor)
                 try:
-                    same = os.stat(self._path).st_ino == there.st_ino  # noqa: PTH116
+                    same = self._path.stat().st_ino == there.st_ino
                 except FileNotFoundError:
                     same = False
                 if not same:

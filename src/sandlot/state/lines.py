@@ -54,6 +54,6 @@ def _lines(path: Path, *, follow: bool) -> Iterator[bytes | None]:
 
 def _rotated(path: Path, file: BinaryIO) -> bool:
     try:
-        return os.stat(path).st_ino != os.fstat(file.fileno()).st_ino  # noqa: PTH116
+        return path.stat().st_ino != os.fstat(file.fileno()).st_ino
     except FileNotFoundError:
         return True

@@ -50,7 +50,7 @@ class FileLock:
                 raise
             # The file may have been removed between open and flock: then the lock is worth nothing.
             with contextlib.suppress(OSError):
-                if os.stat(path).st_ino == os.fstat(descriptor).st_ino:  # noqa: PTH116
+                if path.stat().st_ino == os.fstat(descriptor).st_ino:
                     return cls(descriptor, path)
             os.close(descriptor)
             if not path.parent.exists():

@@ -13,6 +13,7 @@ import time
 import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from sandlot.errors import ConnectionFailed, ImageError, ImageNotFound, RegistryError
@@ -114,9 +115,7 @@ class RepositoryClient:
         for place in self._usable():
             try:
                 answer = await self._patiently(
-                    lambda place=place: self._ask(  # type: ignore[misc]
-                        place, "HEAD", f"manifests/{reference}", {"Accept": _ACCEPT}
-                    )
+                    partial(self._ask, place, "HEAD", f"manifests/{reference}", {"Accept": _ACCEPT})
                 )
             except (RegistryError, ImageNotFound):
                 if place.endpoint.mirror:
@@ -175,8 +174,8 @@ class RepositoryClient:
             moved(part.offset)
             try:
                 await self._patiently(
-                    lambda place=place, part=part: self._transfer(place, part, moved),  # type: ignore[misc]
-                    lambda part=part: part.offset,  # type: ignore[misc]
+                    partial(self._transfer, place, part, moved),
+                    partial(getattr, part, "offset"),
                 )
                 await asyncio.to_thread(part.commit)
                 return
@@ -220,7 +219,7 @@ class RepositoryClient:
         """The first place's answer that is good; the registry itself is asked last."""
         for place in self._usable():
             try:
-                return await self._patiently(lambda place=place: once(place))  # type: ignore[misc]
+                return await self._patiently(partial(once, place))
             except (RegistryError, ImageNotFound) as error:
                 if not place.endpoint.mirror:
                     raise

@@ -15,7 +15,6 @@ Parsing is pure; only `Registries.read` looks at the disk.
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -234,7 +233,8 @@ def parse_options(data: bytes, where: str) -> dict[str, RegistryOptions]:
         for mirror in mirrors:
             split_mirror(mirror)
         _check_count(mirrors, name)
-        found[name] = RegistryOptions(tuple(mirrors), insecure, os.path.expanduser(ca))  # noqa: PTH111
+        where_ca = str(Path(ca).expanduser()) if ca else ""
+        found[name] = RegistryOptions(tuple(mirrors), insecure, where_ca)
     return found
 
 

@@ -110,6 +110,13 @@ class Record:
     data: Data
 
 
+def name_in(record: Record) -> Labels:
+    """The name that a record leads to: of CNAME, PTR, MX and SRV."""
+    data = record.data
+    assert isinstance(data, tuple)
+    return data[-1] if data and isinstance(data[0], int) else data
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     """An answer from upstream."""
@@ -351,9 +358,7 @@ class _Writer:
         else:
             numbers = [each for each in data if isinstance(each, int)]
             self.data += struct.pack(f"!{len(numbers)}H", *numbers)
-            labels = data[-1] if numbers else data
-            assert isinstance(labels, tuple)
-            self.name(labels, compress=record.type != Type.SRV)  # type: ignore[arg-type]
+            self.name(name_in(record), compress=record.type != Type.SRV)
 
 
 def answer(

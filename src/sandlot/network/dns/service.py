@@ -24,6 +24,7 @@ from sandlot.network.dns.message import (
     answer,
     fold,
     host_name,
+    name_in,
     parse_query,
     parse_response,
     question,
@@ -275,7 +276,7 @@ class NameService:
                 query, ask.name, Code.SERVFAIL, decision, ask.from_tcp, (_INVALID, str(error))
             )
         for link in chain:
-            target = host_name(link.data)  # type: ignore[arg-type]
+            target = host_name(name_in(link))
             denied = policy.denies_name(target) if target else None
             if denied is not None:
                 return self._refuse(query, ask.name, denied, ask.from_tcp)
@@ -329,7 +330,7 @@ def _chain(ask: Ask, response: Response) -> tuple[list[Record], list[Record]]:
     while here in aliases:
         link = aliases[here]
         chain.append(link)
-        here = fold(link.data)  # type: ignore[arg-type]
+        here = fold(name_in(link))
         if len(chain) > LONGEST_CHAIN:
             raise Malformed("the chain of aliases does not end")
         if host_name(here) is None:
@@ -346,8 +347,8 @@ def _sound(record: Record) -> bool:
     """Whether the name in a record is a host's, or the root, which says that there is none."""
     if record.type not in (Type.CNAME, Type.MX, Type.SRV):
         return True
-    labels = record.data if record.type == Type.CNAME else record.data[-1]  # type: ignore[index]
-    return not labels or host_name(labels) is not None  # type: ignore[arg-type]
+    labels = name_in(record)
+    return not labels or host_name(labels) is not None
 
 
 def _respelled(record: Record, asked: Labels) -> Record:
