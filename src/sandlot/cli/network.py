@@ -155,10 +155,11 @@ def learn(name: str, json_: bool) -> None:
     epilog="Examples: sandlot flows box; sandlot flows --denied box; sandlot flows -f --json box"
 )
 @click.option("-f", "--follow", is_flag=True, help="Go on until the sandbox stops.")
+@click.option("--har", is_flag=True, help="The requests that were looked into, as an HTTP archive.")
 @click.option("--denied", is_flag=True, help="Only what was refused or cut.")
 @click.option("--json", "json_", is_flag=True, help="One JSON object for each.")
 @click.argument("name")
-def flows(follow: bool, denied: bool, json_: bool, name: str) -> None:
+def flows(follow: bool, denied: bool, har: bool, json_: bool, name: str) -> None:
     """Show what a sandbox reached, what it was refused, by which rule, and the rule to add."""
     import json
 
@@ -179,7 +180,15 @@ def flows(follow: bool, denied: bool, json_: bool, name: str) -> None:
         return
     from sandlot.sandbox.listing import folders
 
-    for record in read_flows(folders().find(name).flows):
+    found = read_flows(folders().find(name).flows)
+    if har:
+        from importlib.metadata import version
+
+        from sandlot.network.requests import archive
+
+        as_json(archive(found, version("sandlot")))
+        return
+    for record in found:
         show(record)
 
 

@@ -34,6 +34,7 @@ def _main_command(config: Any, entrypoint: str | None, words: list[str]) -> list
 @machine_options
 @process_options
 @click.option("-d", "--detach", is_flag=True, help="Let it run by itself and print its id.")
+@click.option("--ask", is_flag=True, help="Ask on the terminal for what no rule allows.")
 @click.option("--timeout", metavar="TIME", help="Kill it after this time, such as 30s or 10m.")
 @click.argument("image")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
@@ -53,6 +54,7 @@ def run(ctx: click.Context, /, image: str, command: tuple[str, ...], **options: 
 
 
 async def _run(image: str, words: list[str], **options: Any) -> int:
+    from sandlot.cli.asking import asking
     from sandlot.cli.output import Progress
     from sandlot.cli.terminal import attach, check_terminal, terminal_size
     from sandlot.errors import ConfigError, SandboxError
@@ -66,6 +68,14 @@ async def _run(image: str, words: list[str], **options: Any) -> int:
     timeout, auto_remove = options["timeout"], options["auto_remove"]
     if not detach:
         check_terminal(tty, interactive)
+        if options["ask"] and (tty or interactive):
+            raise ConfigError(
+                "--ask cannot be combined with -i or -t", hint="the terminal is the command's then"
+            )
+    elif options["ask"]:
+        raise ConfigError(
+            "--ask cannot be combined with -d", hint="nobody would be there to answer"
+        )
     elif timeout is not None:
         raise ConfigError(
             "--timeout cannot be combined with -d", hint="use --max-duration for the sandbox"
@@ -85,7 +95,7 @@ async def _run(image: str, words: list[str], **options: Any) -> int:
         raise ConfigError(f"image {image!r} has no command", hint="name one after the image")
     sandbox = await Sandbox._make(
         image=found.name, pull="never", command=main, detached=detach, hold=True,
-        **making(options),
+        hooks=asking() if options["ask"] else None, **making(options),
     )  # fmt: skip
     try:
         await sandbox.start()

@@ -44,6 +44,9 @@ class FlowRecord:
     tls: str = ""
     secrets: list[str] = field(default_factory=list)
     """Secrets whose value was put in."""
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    """HTTP requests of a connection that is looked into: `started`, `method`, `url`, `version`,
+    `sent`, and of the answer `status`, `received`, `ended`; the newest hundred."""
     misused: list[str] = field(default_factory=list)
     """Secrets whose placeholder went out as it is, or was refused, where it does not belong."""
 

@@ -18,7 +18,8 @@ class Hooks:
 
     Args:
         ask: told of a flow that no rule allows; answers `"once"`, `"always"` (for this run of the
-            sandbox) or `"deny"`.
+            sandbox) or `"deny"`. It is asked for a name when that is looked up, with port 0, and
+            then not again for its connections.
         on_connect: told of every flow and what the policy says; may return another decision.
         on_dns: told of every name that is about to be asked; may return another decision.
         on_http_request: told of every request that the gateway reads.

@@ -20,6 +20,7 @@ from sandlot.network.hooks import Hooks
 from sandlot.network.http.events import Event, Exchange, Refused, RequestHead, SecretSeen
 from sandlot.network.http.exchange import make_exchange
 from sandlot.network.relay import PIECE, Counted, Stream
+from sandlot.network.requests import RequestLog
 from sandlot.network.tls.authority import Authority
 from sandlot.network.tls.hello import Hello
 from sandlot.network.tls.session import TlsClient, TlsFailed, TlsServer
@@ -116,10 +117,13 @@ class Interceptor:
     def _told(
         self, flow: Flow, record: FlowRecord
     ) -> Callable[[Exchange, list[Event]], Awaitable[None]]:
+        requests = RequestLog(record, flow)
+
         async def told(exchange: Exchange, events: list[Event]) -> None:
             waiting = list(events)
             while waiting:
                 event = waiting.pop(0)
+                requests.note(event)
                 if isinstance(event, RequestHead):
                     waiting += await self._request(exchange, flow, event)
                 elif isinstance(event, SecretSeen):

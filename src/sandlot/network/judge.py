@@ -5,13 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import Any
 
 from sandlot.errors import Refuse
 from sandlot.network.flow import Address, Decision, Flow, Protocol, destination
-from sandlot.network.hooks import Hooks
+from sandlot.network.hooks import Answer, Hooks
 from sandlot.network.policy import Network, Policy
 
+NOWHERE = IPv4Address(0)
+"""The address of a flow that is only a name yet; its port is 0."""
 NamesOf = Callable[[Address], Iterable[str]]
 
 
@@ -59,17 +62,36 @@ class Judge:
         """What rules and hooks say to a flow."""
         flow, decision = self.look(protocol, address, port)
         if not decision.allowed and self._hooks.ask is not None and "built-in" not in decision.rule:
-            try:
-                answer = await _called(self._hooks.ask, flow, decision)
-            except Exception as error:
-                answer, decision = "deny", Decision(False, "asked", f"asking failed: {error!r}")
+            answer, decision = await self._asked(flow, decision)
             if answer == "always":
                 self._agreed.add(self._key(flow))
-            if answer in ("once", "always"):
-                decision = Decision(True, "asked", f"{flow} was allowed when it was asked for")
         if self._hooks.on_connect is not None:
             decision = await self._hook(self._hooks.on_connect, flow, decision)
         return flow, decision
+
+    async def agrees_to_name(self, name: str, decision: Decision) -> bool:
+        """Whether a name that no rule is about may be looked up, and reached, because who is asked
+        says so. It is allowed from then on."""
+        if self._hooks.ask is None or decision.rule != "default deny":
+            return False
+        answer, _ = await self._asked(Flow("tcp", NOWHERE, 0, name), decision)
+        if answer == "deny":
+            return False
+        self.policy = Network(
+            [*self.policy.network.allow, name], self.policy.network.deny,
+            self.policy.network.default,
+        ).compile(self._host_addresses)  # fmt: skip
+        return True
+
+    async def _asked(self, flow: Flow, decision: Decision) -> tuple[Answer, Decision]:
+        assert self._hooks.ask is not None
+        try:
+            answer: Answer = await _called(self._hooks.ask, flow, decision)
+        except Exception as error:
+            return "deny", Decision(False, "asked", f"asking failed: {error!r}")
+        if answer not in ("once", "always"):
+            return "deny", decision
+        return answer, Decision(True, "asked", f"{flow} was allowed when it was asked for")
 
     async def judge_name(self, name: str, decision: Decision) -> Decision:
         """What the hooks say to a question of the DNS that the rules have decided."""

@@ -56,6 +56,11 @@ class NameServer:
     async def answer(self, query: bytes, *, tcp: bool = False) -> bytes | None:
         """The answer to a question, or None when it deserves none."""
         step = self._service.ask(query, time.monotonic(), tcp=tcp)
+        if isinstance(step, Reply) and step.lookup is not None:
+            lookup = step.lookup
+            if await self._judge.agrees_to_name(lookup.name, lookup.decision):
+                self.hold_to_rules()
+                step = self._service.ask(query, time.monotonic(), tcp=tcp)
         if isinstance(step, Ask):
             decision = await self._judge.judge_name(step.name, step.decision)
             if not decision.allowed:

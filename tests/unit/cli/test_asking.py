@@ -1,0 +1,65 @@
+"""Questions on the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+from ipaddress import ip_address
+
+import pytest
+
+from sandlot.cli import asking as module
+from sandlot.cli.asking import asking, question
+from sandlot.errors import ConfigError
+from sandlot.network.flow import Decision, Flow
+from sandlot.network.hooks import Hooks
+from sandlot.network.policy import Network
+from tests.unit.network.harness import guest
+from tests.unit.network.test_nameserver import ask as ask_name
+from tests.unit.network.test_nameserver import upstream
+
+ADDRESS = ip_address("93.184.216.34")
+NO = Decision(False, "default deny", "no rule allows it")
+
+
+def test_a_name_is_asked_for_without_a_port() -> None:
+    assert "reach example.com?" in question(Flow("tcp", ip_address("0.0.0.0"), 0, "example.com"))
+    assert "reach example.com:443?" in question(Flow("tcp", ADDRESS, 443, "example.com"))
+
+
+async def test_one_at_a_time_until_it_is_understood() -> None:
+    said, asked = iter(["what?", "O", "always\n", ""]), []
+
+    def ask(text: str) -> str:
+        asked.append(text)
+        return next(said)
+
+    hooks = asking(ask)
+    assert hooks.ask is not None
+    flow = Flow("tcp", ADDRESS, 443)
+    answers = await asyncio.gather(*(hooks.ask(flow, NO) for _ in range(3)))  # type: ignore[arg-type]
+    assert answers == ["once", "always", "deny"] and len(asked) == 4
+
+
+async def test_a_name_that_was_agreed_to_is_looked_up_and_reached() -> None:
+    asked: list[str] = []
+
+    def ask(flow: Flow, decision: Decision) -> str:
+        asked.append(f"{flow.name}:{flow.port}")
+        return "deny" if flow.name == "evil.example.com" else "once"
+
+    async with (
+        upstream(str(ADDRESS)) as (server, resolver),
+        guest(Network.deny_all(), resolver=resolver, hooks=Hooks(ask=ask)) as side,  # type: ignore[arg-type]
+    ):
+        assert not (await ask_name(side, "evil.example.com")).answer
+        assert (await ask_name(side, "good.example.com")).answer
+        assert server.asked == ["good.example.com."]
+        flow, decision = await side.gateway.judge.judge("tcp", ADDRESS, 443)
+        assert decision.allowed and flow.name == "good.example.com"
+        assert asked == ["evil.example.com:0", "good.example.com:0"]
+
+
+def test_without_a_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    monkeypatch.setattr(module, "TERMINAL", tmp_path / "none")  # type: ignore[operator]
+    with pytest.raises(ConfigError, match="needs a terminal"):
+        asking()
