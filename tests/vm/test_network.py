@@ -255,6 +255,20 @@ async def test_a_detached_one_is_changed_and_watched_from_outside(image: str) ->
             await cli("rm", "-f", name)
 
 
+async def test_a_resolver_that_the_image_links_to(image: str) -> None:
+    """As distributions have it whose resolver writes its file below /run."""
+    async with reaching(image, HOST) as sandbox:
+        await python(
+            sandbox,
+            "import ctypes, os; ctypes.CDLL(None).umount2(b'/etc/resolv.conf', 2);"
+            "os.remove('/etc/resolv.conf');"
+            "os.symlink('../run/systemd/resolve/stub-resolv.conf', '/etc/resolv.conf')",
+        )
+        await sandbox.stop()
+        await sandbox.start()
+        assert (await sandbox.exec("cat /etc/resolv.conf")).text == f"nameserver {ROUTER4}\n"
+
+
 def test_without_await(image: str) -> None:
     with sync.Sandbox.create(image=image, memory="512M", network=Network.deny_all()) as sandbox:
         assert sandbox.network.policy == Network.deny_all()

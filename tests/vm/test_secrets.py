@@ -127,8 +127,14 @@ async def test_the_value_goes_to_its_host_and_is_nowhere_else(
             if path.is_file() and path.stat().st_size < 64 << 20:
                 assert value not in path.read_bytes(), path
         assert server.value not in repr(sandbox) + json.dumps(sandbox.inspect())
+        server.value = f"sk-{random.token_hex(20)}"
+        sandbox.network.replace_secret("API_KEY", (server.value, f"{HOST}:{named}"))
+        fetched = await sandbox.exec(["python3", "-c", FETCH, str(named)], timeout=120)
+        assert fetched.text == "value\n", fetched.stderr.decode()
+        with pytest.raises(ConfigError, match="no secret OTHER"):
+            sandbox.network.replace_secret("OTHER", ("x", HOST))
         await sandbox.stop()
-        await sandbox.start()
+        await sandbox.start(secrets={"API_KEY": (server.value, f"{HOST}:{named}")})
         fetched = await sandbox.exec(["python3", "-c", FETCH, str(named)], timeout=120)
         assert fetched.text == "value\n", fetched.stderr.decode()
         bundle_text = await sandbox.files.read_text("/run/sandlot/ca-bundle.pem")

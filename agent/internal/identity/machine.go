@@ -2,6 +2,7 @@ package identity
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"unsafe"
@@ -65,7 +66,11 @@ func MountFiles(hostname, machineID string) {
 	for _, f := range files(hostname, machineID) {
 		source, target := own+"/"+f.name, "/etc/"+f.name
 		writeOwn(source, f.text, f.mode)
-		if mountPoint(target) {
+		if behind := linkToRun(target); behind != "" {
+			// As distributions with a resolver of their own have it: nothing is there yet.
+			os.MkdirAll(filepath.Dir(behind), 0o755)
+			writeOwn(behind, f.text, f.mode)
+		} else if mountPoint(target) {
 			syscall.Mount(source, target, "", syscall.MS_BIND, "")
 		}
 	}
@@ -97,6 +102,22 @@ func files(hostname, machineID string) []file {
 		all = append(all, file{"hosts", hosts + missingHosts(hosts, hostname), 0o644})
 	}
 	return all
+}
+
+// linkToRun is what a link leads to, when that is below /run, which is new in every machine.
+func linkToRun(path string) string {
+	target, err := os.Readlink(path)
+	if err != nil {
+		return ""
+	}
+	if !filepath.IsAbs(target) {
+		target = filepath.Join(filepath.Dir(path), target)
+	}
+	target = filepath.Clean(target)
+	if !strings.HasPrefix(target, "/run/") || strings.HasPrefix(target, own+"/") {
+		return ""
+	}
+	return target
 }
 
 // mountPoint says whether a regular file is at path, and makes one where there is nothing.

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from sandlot.errors import ConfigError, WrongState
 from sandlot.network.flows import FlowRecord, follow_flows, read_flows
 from sandlot.network.policy import Network
 from sandlot.wire.messages import SetNetwork
@@ -56,6 +57,31 @@ class SandboxNetwork:
             else:
                 await asyncio.sleep(0.1)  # another program writes the file
                 running = self._folder.path.exists() and self._folder.run_state().running
+
+    def replace_secret(self, name: str, secret: object) -> None:
+        """Give a secret another value, or source, while the sandbox runs. Its placeholder stays.
+
+        Values that come from a variable, a file or a command are read again by themselves.
+
+        Args:
+            name: of one of its secrets.
+            secret: as in `Sandbox.create`: `(value, host)`, `(value, [host, ...])` or a `Secret`.
+
+        Raises:
+            WrongState: another program runs it.
+            ConfigError: it has no such secret.
+        """
+        from sandlot.secrets import as_secret
+
+        reach = self._owner.reach if self._owner is not None else None
+        if reach is None or reach.vault is None or name not in reach.vault.environment():
+            if self._owner is None:
+                raise WrongState(
+                    "only the program that runs a sandbox can replace its secrets",
+                    hint="take the value from a file or a command, which are read again",
+                )
+            raise ConfigError(f"the sandbox has no secret {name}")
+        reach.vault.replace(name, as_secret(name, secret))
 
     async def update(self, network: Network) -> int:
         """Hold a running sandbox to another policy at once.

@@ -29,6 +29,10 @@ class SandboxNetwork:
         """See `SandboxNetwork.follow`."""
         return drained(self._network.follow())
 
+    def replace_secret(self, name: str, secret: object) -> None:
+        """See `SandboxNetwork.replace_secret`."""
+        self._network.replace_secret(name, secret)
+
     def update(self, network: Network) -> int:
         """See `SandboxNetwork.update`."""
         return run(self._network.update(network))
