@@ -87,6 +87,9 @@ async def test_what_is_removed_is_given_back_and_the_disk_stays_whole(image: str
             while (await sandbox.metrics()).host_disk > full - 150 * MIB:
                 await sandbox.exec("sync")
                 await asyncio.sleep(0.1)
+        # Discards go out by themselves; on the overlay there is nothing to trim, which fstrim says.
+        trimmed = await sandbox.exec("fstrim -v /; fstrim -av")
+        assert b"not supported" in trimmed.stderr and trimmed.exit_code == 0
         assert (await sandbox.exec("sha256sum -c /keep.sum")).exit_code == 0
         await sandbox.stop()
         await sandbox.start()
