@@ -19,7 +19,7 @@ from sandlot.network.limits import Pace
 from sandlot.network.relay import Counted
 from sandlot.network.router import DNS_PORT, ROUTERS
 from sandlot.network.upstream import DENIED, guest_errno, real_target
-from sandlot.wire.messages import Message, encode
+from sandlot.wire.messages import Failed, Message, encode
 from sandlot.wire.network import Datagram, Unreachable
 
 IDLE = 120.0  # seconds without a datagram after which a flow is over; RFC 4787, section 4.3
@@ -84,6 +84,8 @@ class Datagrams:
         """
         try:
             while (message := await self._stream.read_message()) is not None:
+                if isinstance(message, Failed):
+                    return  # a kernel without what the gate needs: then there is no network
                 if not isinstance(message, Datagram):
                     raise GuestProtocolError(
                         f"the guest sends {type(message).__name__} among datagrams"

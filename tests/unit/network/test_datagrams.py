@@ -12,7 +12,7 @@ import pytest
 
 from sandlot.errors import GuestProtocolError
 from sandlot.network.policy import Network
-from sandlot.wire.messages import Jobs, encode
+from sandlot.wire.messages import Failed, Jobs, encode
 from sandlot.wire.network import Datagram, Unreachable
 from tests.unit.network.harness import HOST, guest
 from tests.unit.network.test_gateway import until
@@ -89,6 +89,14 @@ async def test_nonsense_ends_the_session(wrong: bytes) -> None:
         side.datagrams.put(wrong)
         await until(lambda: side.host.error is not None)
         assert isinstance(side.host.error, GuestProtocolError)
+
+
+async def test_a_guest_without_a_network_is_no_breach() -> None:
+    async with guest(Network.open()) as side:
+        side.datagrams.put(encode(Failed(code="no-network")))
+        side.datagrams.finish()
+        await side.connect("10.0.0.1", 80)  # what came before has been dealt with
+        assert side.host.error is None
 
 
 async def test_old_pairs_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
