@@ -191,7 +191,7 @@ def network_options(function: F) -> F:
     for option in (
         click.option(
             "--connections", type=int, default=0, metavar="NUMBER",
-            help="How many connections it may have at once; 2048 otherwise.",
+            help="How many connections it may have at once; 1024 otherwise.",
         ),
         click.option(
             "--upstream-ca", metavar="FILE",

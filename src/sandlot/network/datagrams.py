@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from typing import Any, Protocol
 
 from sandlot.errors import GuestProtocolError
+from sandlot.network.addresses import canonical
 from sandlot.network.flow import Address, Flow
 from sandlot.network.flows import FlowLog, FlowRecord
 from sandlot.network.judge import Judge
@@ -125,7 +126,7 @@ class Datagrams:
             raise GuestProtocolError("a datagram of the guest is malformed")
         if message.port > 65535 or message.remote_port > 65535:
             raise GuestProtocolError("a datagram of the guest has an impossible port")
-        remote = ip_address(message.remote)
+        remote = canonical(ip_address(message.remote))
         key = (message.port, remote, message.remote_port)
         taker = self.inbound.get(key)
         if taker is not None:

@@ -17,6 +17,7 @@ from ipaddress import ip_address
 from typing import Any, Protocol
 
 from sandlot.errors import GuestProtocolError, SandboxError
+from sandlot.network.addresses import canonical
 from sandlot.network.datagrams import Datagrams
 from sandlot.network.dns.pins import Pins
 from sandlot.network.dns.service import Lookup
@@ -37,6 +38,11 @@ from sandlot.network.upstream import DENIED, NETWORK_UNREACHABLE, dial, guest_er
 from sandlot.wire.messages import Failed, Message, Ok, encode
 from sandlot.wire.network import Connect
 from sandlot.wire.network import Network as Begin
+
+MOST_UNDECIDED = 1024
+"""Streams that the guest has opened besides its connections: questions of the DNS, and connections
+that nobody has decided about."""
+WORD_PATIENCE = 30.0  # seconds until a stream has to say what it is for
 
 
 class GuestStream(Stream, Protocol):
@@ -103,7 +109,7 @@ class Gateway:
 
     def attach(self, channel: Carrier) -> None:
         """Begin to serve a machine."""
-        channel.serve(lambda stream: self._start(self._serve(channel, stream)))
+        channel.serve(lambda stream: self._accept(channel, stream))
         stream = channel.open(Begin())
         self.datagrams = Datagrams(
             stream, self.judge, self._names, self.log, self._pace, self._limits.connections
@@ -136,6 +142,12 @@ class Gateway:
 
     # -- connections -----------------------------------------------------------------------
 
+    def _accept(self, channel: Carrier, stream: GuestStream) -> None:
+        if len(self._tasks) >= self._limits.connections + MOST_UNDECIDED:
+            stream.reset()
+        else:
+            self._start(self._serve(channel, stream))
+
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
@@ -153,7 +165,12 @@ class Gateway:
         await self._guarded(channel, self._connection(stream))
 
     async def _connection(self, stream: GuestStream) -> None:
-        message = await stream.read_message()
+        try:
+            async with asyncio.timeout(WORD_PATIENCE):
+                message = await stream.read_message()
+        except TimeoutError:
+            stream.reset()
+            return
         if message is None:
             return
         if not isinstance(message, Connect):
@@ -300,14 +317,14 @@ def _record(flow: Flow, decision: Decision, verdict: str) -> FlowRecord:
 
 
 def guest_address(raw: bytes) -> Address:
-    """An address that the guest names.
+    """An address that the guest names; one of IPv4 inside of IPv6 is the former.
 
     Raises:
         GuestProtocolError: it has neither 4 nor 16 bytes.
     """
     if len(raw) not in (4, 16):
         raise GuestProtocolError(f"an address of {len(raw)} bytes")
-    return ip_address(raw)
+    return canonical(ip_address(raw))
 
 
 def guest_port(number: int) -> int:

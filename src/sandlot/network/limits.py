@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-MOST_CONNECTIONS = 2048
+MOST_CONNECTIONS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,7 +83,7 @@ class Sandbox(Programs, Life):
             ports: published ports: host port to sandbox port, on 127.0.0.1 unless the key is
                 `(address, port)`; host port 0 for any that is free; or a list of texts as in
                 `["8000:80", "53:53/udp"]`.
-            connections: how many TCP connections it may have at once; 0 is 2048.
+            connections: how many TCP connections it may have at once; 0 is 1024.
             bandwidth: bytes a second, or text such as `"1M"`, of all its connections; 0 is no limit.
             dns: addresses of the name servers that are asked; the host's own when empty.
             secrets: values that it uses but never holds: name of the variable to `(value, host)`,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sandlot.errors import GuestProtocolError, Refuse
+from sandlot.network import gateway as module
 from sandlot.network.flow import Decision, Flow
 from sandlot.network.flows import read_flows
 from sandlot.network.gateway import guest_address, guest_port
@@ -181,6 +182,26 @@ async def test_a_guest_that_breaks_the_rules_loses_its_session() -> None:
         guest_address(b"12345")
     with pytest.raises(GuestProtocolError):
         guest_port(65536)
+
+
+async def test_an_ipv4_address_inside_of_ipv6_is_the_former() -> None:
+    async with server(echo) as port, guest(OPEN) as side:
+        _, answer = await side.connect(f"::ffff:{HOST}", port)
+        assert isinstance(answer, Ok) and side.gateway.log.all()[0].address == HOST
+
+
+async def test_streams_that_say_nothing_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_UNDECIDED", 5)
+    monkeypatch.setattr(module, "WORD_PATIENCE", 0.05)
+    async with guest(OPEN, limits=NetworkLimits(connections=5)) as side:
+        own = side.host.statistics()["streams"]
+        for _ in range(30):
+            number = side.channel._mux.open()
+            side.channel.send(number, b"\x60")  # the first byte of a message
+        await until(lambda: side.host.statistics()["streams"] > own)
+        assert len(side.gateway._tasks) <= 10
+        await until(lambda: side.host.statistics()["streams"] == own)
+        assert side.host.error is None
 
 
 async def test_a_thousand_connections_at_once() -> None:
