@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from bench import files, images, intercept, life, network, pull, sandboxes, throughput
+from bench import files, gateway, images, intercept, life, network, pull, sandboxes, throughput
 from bench.measure import Row, heading, line
 from sandlot.image import build_debian_image
 from sandlot.sandbox.host import Host
@@ -26,6 +26,7 @@ BENCHES = {
     **files.BENCHES,
     **network.BENCHES,
     **intercept.BENCHES,
+    **gateway.BENCHES,
 }
 
 
