@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sandlot.errors import GuestProtocolError, SandboxError
 from sandlot.network.addresses import canonical
@@ -25,12 +25,11 @@ from sandlot.network.flow import Address, Decision, Flow
 from sandlot.network.flows import FlowLog, FlowRecord
 from sandlot.network.front import Opening, opening
 from sandlot.network.hooks import Hooks
-from sandlot.network.interception import Interceptor, Stopped, plain_interceptor
 from sandlot.network.judge import Judge
 from sandlot.network.limits import NetworkLimits, Pace
 from sandlot.network.nameserver import NameServer
 from sandlot.network.policy import Network
-from sandlot.network.relay import Counted, Stream, abort, relay
+from sandlot.network.relay import Counted, Stopped, Stream, abort, relay
 from sandlot.network.resolver import Resolver
 from sandlot.network.router import DNS_PORT, ROUTERS, host_addresses
 from sandlot.network.rules import HOST_NAME
@@ -39,10 +38,17 @@ from sandlot.wire.messages import Failed, Message, Ok, encode
 from sandlot.wire.network import Connect
 from sandlot.wire.network import Network as Begin
 
+if TYPE_CHECKING:
+    from sandlot.network.interception import Interceptor
+
 MOST_UNDECIDED = 1024
 """Streams that the guest has opened besides its connections: questions of the DNS, and connections
 that nobody has decided about."""
 WORD_PATIENCE = 30.0  # seconds until a stream has to say what it is for
+WIDE = 1024 * 1024
+MOST_WIDE = 32
+"""Connections that may have `WIDE` bytes of the guest under way; with more at once, each has the
+stream's first credit only. So what a guest can make the host hold is bounded."""
 
 
 class GuestStream(Stream, Protocol):
@@ -211,6 +217,8 @@ class Gateway:
                 _refuse(stream, guest_errno(error))
                 return
             stream.put(encode(Ok()))
+            if len(self._connections) <= MOST_WIDE:
+                stream.allow(WIDE)
             await self._relay(stream, sock, flow, record, count)
         except Stopped as stopped:
             stream.reset()
@@ -249,7 +257,7 @@ class Gateway:
                     await inside.tls(stream, sock, flow, record, count, begun.hello, begun.sent)
                     return
             elif begun.http and (by_name or plain) and flow.name is not None:
-                inside = inside or plain_interceptor(self.hooks)
+                inside = inside or self._plain_interceptor()
                 await inside.plain(stream, sock, flow, record, count, begun.sent)
                 return
             if begun.received:
@@ -259,6 +267,12 @@ class Gateway:
             abort(sock)
             raise
         await relay(stream, sock, count, begun.sent, self._pace)
+
+    def _plain_interceptor(self) -> Interceptor:
+        # Most sandboxes need nothing of TLS and HTTP, which would cost each of them its import.
+        from sandlot.network.interception import plain_interceptor
+
+        return plain_interceptor(self.hooks)
 
     def _named(self, flow: Flow, begun: Opening) -> Flow:
         """The flow by the name that TLS or HTTP asks for: one that was looked up for this address

@@ -19,7 +19,7 @@ from sandlot.network.flows import FlowRecord
 from sandlot.network.hooks import Hooks
 from sandlot.network.http.events import Event, Exchange, Refused, RequestHead, SecretSeen
 from sandlot.network.http.exchange import make_exchange
-from sandlot.network.relay import PIECE, Counted, Stream
+from sandlot.network.relay import PIECE, Counted, Stopped, Stream
 from sandlot.network.requests import RequestLog
 from sandlot.network.tls.authority import Authority
 from sandlot.network.tls.hello import Hello
@@ -31,15 +31,6 @@ SHAKE_PATIENCE = 30.0  # seconds for each of the two handshakes
 
 
 TURN = 64 * 1024  # bytes that TLS and HTTP are fed at once
-
-
-class Stopped(Exception):
-    """A connection is not carried on; the text says why. `verdict` is what its record says."""
-
-    def __init__(self, reason: str, verdict: str = "failed") -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.verdict = verdict
 
 
 class Interceptor:
@@ -229,33 +220,51 @@ def _turns(data: bytes) -> Iterator[memoryview]:
 
 
 class _Writer:
-    """Sends what gathers in one direction. Nobody who reads waits for it in the other."""
+    """Sends what gathers in one direction. Nobody who reads waits for it in the other.
 
-    def __init__(self, take: Callable[[], bytes], send: Callable[[bytes], Awaitable[None]]) -> None:
+    It has a task only while there is something: most connections are idle most of the time.
+
+    Args:
+        take: gives what there is.
+        send: sends it.
+        failed: is told why nothing more can be sent.
+    """
+
+    def __init__(
+        self, take: Callable[[], bytes], send: Callable[[bytes], Awaitable[None]],
+        failed: Callable[[BaseException], None],
+    ) -> None:  # fmt: skip
         self._take = take
         self._send = send
-        self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._failed = failed
+        self._task: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
         """There may be something."""
-        self._idle.clear()
-        self._wake.set()
+        if self._task is None and (data := self._take()):
+            self._task = asyncio.get_running_loop().create_task(self._work(data))
 
     async def drained(self) -> None:
-        """Wait until all that was there has been sent."""
-        await self._idle.wait()
+        """Wait until all that was there has been sent, or cannot be."""
+        while self._task is not None:
+            await asyncio.wait({self._task})
 
-    async def run(self) -> None:
-        """Until it is cancelled, or the other side is gone (OSError)."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while data := self._take():
+    async def close(self) -> None:
+        """Send nothing more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+            self._task = None
+
+    async def _work(self, data: bytes) -> None:
+        try:
+            while data:
                 await self._send(data)
-            if not self._wake.is_set():
-                self._idle.set()
+                data = self._take()
+        except Exception as error:
+            self._failed(error)
+        finally:
+            self._task = None
 
 
 class _Carrier:
@@ -273,10 +282,12 @@ class _Carrier:
         self._far = far
         self._told = told
         self._count = count
-        self._over = asyncio.Event()
-        self._room = asyncio.Event()
-        self._to_guest = _Writer(self._for_guest, self._write_guest)
-        self._to_upstream = _Writer(self._for_upstream, self._write_upstream)
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._room: asyncio.Future[None] | None = None
+        self._asking = 0
+        """While hooks are asked about a request, nothing goes on to the upstream."""
+        self._to_guest = _Writer(self._for_guest, self._write_guest, self._fail)
+        self._to_upstream = _Writer(self._for_upstream, self._write_upstream, self._fail)
 
     async def run(self, first: list[bytes]) -> None:
         """Carry it to its end.
@@ -285,18 +296,13 @@ class _Carrier:
             Stopped: one side breaks TLS, or a hook refuses.
             OSError: one side is gone.
         """
-        work = [
-            self._guest(first), self._upstream(), self._to_guest.run(), self._to_upstream.run(),
-            self._over.wait(),
-        ]  # fmt: skip
-        tasks = [asyncio.ensure_future(each) for each in work]
-        over = tasks[-1]
+        tasks = [asyncio.ensure_future(each) for each in (self._guest(first), self._upstream())]
         try:
-            pending = set(tasks)
-            while not over.done():
+            pending: set[asyncio.Future[None]] = {*tasks, self._over}
+            while not self._over.done():
                 done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
+                for each in done:
+                    each.result()
             if self._exchange.abort_guest:
                 self._stream.reset()
                 return
@@ -324,16 +330,29 @@ class _Carrier:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._to_guest.close()
+            await self._to_upstream.close()
+            if self._over.done():
+                self._over.exception()  # whoever failed first is told already
             self._sock.close()
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._over.done():
+            self._over.set_exception(error)
 
     async def _step(self, events: list[Event]) -> None:
         """Do what events ask for, and let what came of it be sent."""
-        await self._told(self._exchange, events)
+        self._asking += 1
+        try:
+            await self._told(self._exchange, events)
+        finally:
+            self._asking -= 1
         self._to_guest.wake()
         self._to_upstream.wake()
-        self._room.set()
-        if self._exchange.guest_ended:
-            self._over.set()
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+        if self._exchange.guest_ended and not self._over.done():
+            self._over.set_result(None)
 
     async def _guest(self, first: list[bytes]) -> None:
         exchange, near = self._exchange, self._near
@@ -341,8 +360,8 @@ class _Carrier:
             await self._step(exchange.receive_guest(plain))
         while not exchange.guest_ended and not (near is not None and near.ended):
             while not exchange.wants_guest and not exchange.guest_ended:
-                self._room.clear()
-                await self._room.wait()
+                self._room = asyncio.get_running_loop().create_future()
+                await self._room
             data = await self._stream.read()
             if not data:
                 break
@@ -383,6 +402,8 @@ class _Carrier:
         return self._near.take()
 
     def _for_upstream(self) -> bytes:
+        if self._asking:
+            return b""
         pieces = self._exchange.take_upstream()
         self._count.sent += sum(map(len, pieces))
         if self._far is None:

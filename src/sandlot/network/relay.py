@@ -22,12 +22,23 @@ class Stream(Protocol):
 
     def put(self, data: bytes) -> None: ...
 
+    def allow(self, credit: int) -> None: ...
+
     def finish(self) -> None: ...
 
     def reset(self) -> None: ...
 
     @property
     def was_reset(self) -> bool: ...
+
+
+class Stopped(Exception):
+    """A connection is not carried on; the text says why. `verdict` is what its record says."""
+
+    def __init__(self, reason: str, verdict: str = "failed") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.verdict = verdict
 
 
 class Counted:

@@ -12,6 +12,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sandlot.errors import SandboxDied, SandboxError, SandboxNotFound, WrongState
@@ -99,10 +100,15 @@ class Owner:
         try:
             if self.stopping:
                 raise self._stopped()
-            await self._open_network().prepare()
-            self._starting = asyncio.get_running_loop().create_task(
+            if self.record.ports or self.record.secrets:
+                # What can fail is told before a machine is started for nothing.
+                await self._open_network().prepare()
+            loop = asyncio.get_running_loop()
+            self._starting = loop.create_task(
                 OwnedMachine.restore(self._host, self.folder, self.record)
             )
+            # Costs as much as a good part of the machine's start, in which this process waits.
+            imported = loop.run_in_executor(None, import_module, "sandlot.sandbox.reach")
             try:
                 self.owned = await asyncio.shield(self._starting)
             except asyncio.CancelledError:
@@ -115,11 +121,12 @@ class Owner:
             finally:
                 self._starting = None
             self.owned.on_end.append(self._machine_ended)
-            assert self.reach is not None
-            await self.reach.attach(self.owned.session)
+            await imported
+            reach = self._open_network()
+            await reach.attach(self.owned.session)
             self.folder.write_run_state(
                 owner=os.getpid(), monitor=self.owned.machine.pid, started=time.time(),
-                restarts=self._restarts, ports=[port.to_json() for port in self.reach.ports],
+                restarts=self._restarts, ports=[port.to_json() for port in reach.ports],
             )  # fmt: skip
         except BaseException:
             if self.owned is not None:

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sandlot.files.files import Files
 from sandlot.guest.session import GuestSession
 from sandlot.network.flows import FlowLog, FlowRecord
 from sandlot.network.gateway import Gateway
 from sandlot.network.hooks import Hooks
-from sandlot.network.interception import Interceptor
 from sandlot.network.limits import MOST_CONNECTIONS, NetworkLimits
 from sandlot.network.policy import Network
 from sandlot.network.ports import Ports
 from sandlot.network.published import PublishedPort
 from sandlot.network.resolver import Resolver
-from sandlot.network.tls.authority import Authority
-from sandlot.network.tls.trust import Trust
-from sandlot.sandbox.secrecy import recorded_secrets
 from sandlot.sandbox.trusting import install
-from sandlot.secrets import Secret, Vault
 from sandlot.state.records import SandboxFolder, SandboxRecord
+
+# What only a sandbox with secrets needs is imported for one.
+if TYPE_CHECKING:
+    from sandlot.network.interception import Interceptor
+    from sandlot.network.tls.authority import Authority
+    from sandlot.secrets import Secret, Vault
 
 
 def recorded_network(record: SandboxRecord) -> Network:
@@ -42,13 +43,7 @@ class Reach:
         self.vault: Vault | None = None
         self._authority: Authority | None = None
         hooks = hooks or Hooks()
-        interceptor = None
-        if record.secrets:
-            known = recorded_secrets(record, secrets or {})
-            self.vault = Vault(known, record.placeholders)
-            self._authority = Authority(record.name)
-            trust = Trust(extra_ca=record.upstream_ca or None, gets_secrets=self.vault.concerns)
-            interceptor = Interceptor(self.vault, self._authority, trust, hooks)
+        interceptor = self._look_inside(record, hooks, secrets or {}) if record.secrets else None
         self.gateway = Gateway(
             recorded_network(record), FlowLog(lambda: folder.flows), hostname=record.hostname,
             limits=limits, hooks=hooks, interceptor=interceptor,
@@ -59,6 +54,20 @@ class Reach:
         self._ports.datagrams = lambda: self.gateway.datagrams
         self._ports.open()
         self._serving = False
+
+    def _look_inside(
+        self, record: SandboxRecord, hooks: Hooks, secrets: Mapping[str, Secret]
+    ) -> Interceptor:
+        from sandlot.network.interception import Interceptor
+        from sandlot.network.tls.authority import Authority
+        from sandlot.network.tls.trust import Trust
+        from sandlot.sandbox.secrecy import recorded_secrets
+        from sandlot.secrets import Vault
+
+        self.vault = Vault(recorded_secrets(record, secrets), record.placeholders)
+        self._authority = Authority(record.name)
+        trust = Trust(extra_ca=record.upstream_ca or None, gets_secrets=self.vault.concerns)
+        return Interceptor(self.vault, self._authority, trust, hooks)
 
     @property
     def ports(self) -> list[PublishedPort]:

@@ -18,6 +18,7 @@ from sandlot.network.gateway import guest_address, guest_port
 from sandlot.network.hooks import Hooks
 from sandlot.network.limits import NetworkLimits
 from sandlot.network.policy import Network
+from sandlot.wire.frames import INITIAL_CREDIT
 from sandlot.wire.messages import Failed, Jobs, Ok
 from tests.unit.network.harness import HOST, Guest, echo, guest, server
 
@@ -118,6 +119,14 @@ async def test_the_limit_of_connections_is_named() -> None:
         _, second = await side.connect(HOST, port)
         assert isinstance(first, Ok) and isinstance(second, Failed)
         assert "limit of connections" in side.gateway.log.all()[-1].reason
+
+
+async def test_few_connections_may_have_more_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_WIDE", 1)
+    async with server(echo) as port, guest(OPEN) as side:
+        streams = [(await side.connect(HOST, port))[0] for _ in range(2)]
+        assert side.channel._mux.credit(streams[0].number) > module.WIDE // 2
+        assert side.channel._mux.credit(streams[1].number) <= INITIAL_CREDIT
 
 
 async def test_a_rate_is_held() -> None:

@@ -241,6 +241,36 @@ async def test_hooks_see_requests_and_uses_and_may_refuse(world: Make) -> None:
         assert w.server.got == b""
 
 
+async def test_nothing_goes_on_while_a_hook_is_asked(
+    world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def on_secret_use(flow: object, use: object) -> None:
+        asked.set()
+        await answer.wait()
+        raise Refuse("no key today")
+
+    async def early(
+        self: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await asked.wait()
+        writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            self.got = await reader.read(65536)
+        writer.close()
+
+    monkeypatch.setattr(Server, "serve", early)
+    async with world(hooks=Hooks(on_secret_use=on_secret_use)) as w:
+        asking = asyncio.ensure_future(w.tls(HOST, request(HOST, w.mark)))
+        await asked.wait()
+        await until(lambda: any(flow.received for flow in w.side.gateway.log.all()))
+        await asyncio.sleep(0.05)  # long enough for what must not happen
+        answer.set()
+        await asking
+        assert (await w.ended()).reason == "no key today" and w.server.got == b""
+
+
 async def test_a_server_that_speaks_first_is_relayed(
     world: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
