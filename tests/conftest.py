@@ -28,6 +28,15 @@ from sandlot.image import ImageStore, build_debian_image
 from sandlot.sandbox.host import Host
 from tests.framework.leaks import assert_nothing_left
 
+NET_PACKAGES = [
+    "python3",
+    "procps",
+    "util-linux",
+    "iproute2",
+    "curl",
+    "ca-certificates",
+    "nftables",
+]
 PACKAGES = ["python3", "procps", "util-linux"]
 
 
@@ -42,6 +51,17 @@ def image() -> str:
         store = ImageStore(STATE / "images")
         build_debian_image(store, "test", PACKAGES)
     return "test"
+
+
+@pytest.fixture(scope="session")
+def net_image(image: str) -> str:
+    """The name of an image with what the tests of the network use in it."""
+    import fcntl
+
+    with (STATE / "image.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        build_debian_image(ImageStore(STATE / "images"), "net", NET_PACKAGES)
+    return "net"
 
 
 @pytest.fixture
@@ -62,7 +82,8 @@ async def sb(image: str) -> AsyncIterator[Sandbox]:
 def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """After a test with machines no process, socket or folder of this worker's is left."""
     yield
-    if request.node.get_closest_marker("vm"):
+    node = request.node
+    if node.get_closest_marker("vm") and not node.get_closest_marker("shared_machine"):
         assert_nothing_left(STATE)
 
 

@@ -140,8 +140,17 @@ def test_there_are_escapes() -> None:
 
 @pytest.mark.parametrize("row", escapes(), ids=lambda row: row.split("|")[1].strip()[:40])
 def test_every_escape_names_its_test(row: str) -> None:
-    named = re.findall(r"`([\w/]+\.py)::(\w+)`", row)
+    named = re.findall(r"`([\w/]+\.py)::(\w+)(?:\[[\w-]+\])?`", row)
     assert named, f"no test: {row}"
     for file, test in named:
         assert (ROOT / file).is_file(), f"{file} does not exist"
         assert test in names_in(ROOT / file), f"{file} has no {test}"
+
+
+def test_every_attempt_of_the_guest_has_its_row() -> None:
+    from tests.vm.escapes import ALL, APART
+
+    text = (ROOT / "docs" / "security" / "network.md").read_text()
+    rows = re.findall(r"::test_(?:no_escape|a_machine_taken_apart)\[([\w-]+)\]`", text)
+    assert sorted(rows) == sorted([*ALL, *APART])
+    assert len(rows) >= 60

@@ -207,7 +207,7 @@ def network_options(function: F) -> F:
             "HOST get the value.",
         ),
         click.option(
-            "--dns", multiple=True, metavar="ADDRESS",
+            "--dns", multiple=True, metavar="ADDRESS[:PORT]",
             help="Ask this name server; the host's own otherwise.",
         ),
         click.option("--bandwidth", metavar="SIZE", help="Bytes a second of all it moves."),

@@ -13,9 +13,11 @@ from sandlot.network.tls.hello import BrokenHello, Hello, HelloReader
 
 LONGEST_LINE = 8192
 LONGEST_HEAD = 64 * 1024
+_HEAD_END = re.compile(rb"[^\r\n]\r?\n\r?\n")
 _HOST = re.compile(rb"\r?\n[Hh][Oo][Ss][Tt]:[ \t]*([^\s:]+|\[[^\s\]]+\])")
-_REQUEST = re.compile(rb"[A-Z][A-Z-]{1,30} [^\r\n]{1,8000} HTTP/1\.[01]\r?\n")
-_BEGINS = re.compile(rb"[A-Z][A-Z-]{1,30}( [^\r\n]*\r?)?|[A-Z]")
+# Wider than HTTP: also what lenient servers take for a request. Who reads it is strict.
+_REQUEST = re.compile(rb"[\r\n]*[!-~]+[ \t][^\r\n]*HTTP/[0-9]", re.IGNORECASE)
+_BEGINS = re.compile(rb"[\r\n]*(?:[!-~]+(?:[ \t][^\r\n]*)?\r?)?")
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,14 @@ class Opening:
 
 
 def looks_like_http(data: bytes) -> bool | None:
-    """Whether these bytes are the beginning of an HTTP/1 request; None when more are needed."""
+    """Whether these bytes are the beginning of a request, as any server may see it; None when more
+    are needed."""
     if _REQUEST.match(data):
         return True
-    if len(data) < LONGEST_LINE and _BEGINS.fullmatch(data):
-        return None
-    return False
+    if not data or not _BEGINS.fullmatch(data):
+        return False
+    # A line that long is no other protocol's; a word alone may be anything.
+    return True if len(data) > LONGEST_LINE else None
 
 
 def _host(head: bytes) -> str | None:
@@ -92,10 +96,12 @@ async def opening(stream: Stream, sock: socket.socket, first: bytes) -> Opening:
             known = looks_like_http(first)
             if known is False:
                 return Opening(first)
-            if known and (b"\r\n\r\n" in first or b"\n\n" in first or len(first) > LONGEST_HEAD):
+            if known and (_HEAD_END.search(first) or len(first) > LONGEST_HEAD):
                 return Opening(first, http=True, host=_host(first))
         fresh = await stream.read()
         if not fresh:
-            broken = "" if outcome is not None else "the hello is cut off"
-            return Opening(first, ended=True, broken=broken)
+            if outcome is None:
+                return Opening(first, ended=True, broken="the hello is cut off")
+            http = bool(looks_like_http(first))
+            return Opening(first, ended=True, http=http, host=_host(first) if http else None)
         first += fresh

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import inspect
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
 from sandlot.errors import Refuse
 from sandlot.network.flow import Flow
@@ -19,7 +19,7 @@ from sandlot.network.flows import FlowRecord
 from sandlot.network.hooks import Hooks
 from sandlot.network.http.events import Event, Exchange, Refused, RequestHead, SecretSeen
 from sandlot.network.http.exchange import make_exchange
-from sandlot.network.relay import PIECE, Counted, Stopped, Stream
+from sandlot.network.relay import Counted, Stopped, Stream
 from sandlot.network.requests import RequestLog
 from sandlot.network.tls.authority import Authority
 from sandlot.network.tls.hello import Hello
@@ -27,6 +27,7 @@ from sandlot.network.tls.session import TlsClient, TlsFailed, TlsServer
 from sandlot.network.tls.trust import Trust
 from sandlot.secrets import Vault
 
+PRIOR_KNOWLEDGE = b"PRI * HTTP/2.0\r\n\r\n"  # RFC 9113, section 3.4
 SHAKE_PATIENCE = 30.0  # seconds for each of the two handshakes
 
 
@@ -76,7 +77,7 @@ class Interceptor:
         context = await asyncio.to_thread(self._trust.context, host, flow.port, offered)
         far = TlsClient(context, host)
         async with _patience("the upstream's TLS handshake"):
-            await _shake_upstream(far, sock)
+            early = await _shake_upstream(far, sock)
         if self.vault.concerns(host, flow.port) and not far.verified:
             raise Stopped("the upstream's certificate was not verified")
         record.tls = far.version or ""
@@ -88,20 +89,21 @@ class Interceptor:
         substitution = self.vault.substitution(host, flow.port)
         exchange = make_exchange(far.protocol, substitution, verified=far.verified)
         carrier = _Carrier(stream, sock, exchange, near, far, self._told(flow, record), count)
-        await carrier.run(first)
+        await carrier.run(first, early)
 
     async def plain(
         self, stream: Stream, sock: socket.socket, flow: Flow, record: FlowRecord, count: Counted,
         sent: bytes,
     ) -> None:  # fmt: skip
-        """Carry a connection that began with an HTTP/1 request without TLS.
+        """Carry a connection that began with a request without TLS.
 
         Raises:
             Stopped: never; what is wrong is answered.
         """
         assert flow.name is not None
         substitution = self.vault.substitution(flow.name, flow.port, tls=False)
-        exchange = make_exchange(None, substitution, verified=False)
+        protocol = "h2" if sent.startswith(PRIOR_KNOWLEDGE) else None
+        exchange = make_exchange(protocol, substitution, verified=False)
         carrier = _Carrier(stream, sock, exchange, None, None, self._told(flow, record), count)
         await carrier.run([sent])
 
@@ -173,19 +175,20 @@ async def _patience(what: str) -> AsyncIterator[None]:
         raise Stopped(f"{what} took longer than {SHAKE_PATIENCE:.0f} s") from None
 
 
-async def _shake_upstream(far: TlsClient, sock: socket.socket) -> None:
+async def _shake_upstream(far: TlsClient, sock: socket.socket) -> list[bytes]:
+    """What the upstream said right after its handshake is returned: the settings of HTTP/2."""
     loop = asyncio.get_running_loop()
+    early: list[bytes] = []
     try:
         while True:
             if out := far.take():
                 await loop.sock_sendall(sock, out)
             if far.established:
-                return
-            data = await loop.sock_recv(sock, PIECE)
+                return early
+            data = await loop.sock_recv(sock, TURN)
             if not data:
                 raise Stopped("the upstream ended the TLS handshake")
-            if far.receive(data):
-                raise Stopped("the upstream speaks before it was asked")
+            early += far.receive(data)
     except TlsFailed as failure:
         with contextlib.suppress(OSError):
             await loop.sock_sendall(sock, far.take())
@@ -289,14 +292,16 @@ class _Carrier:
         self._to_guest = _Writer(self._for_guest, self._write_guest, self._fail)
         self._to_upstream = _Writer(self._for_upstream, self._write_upstream, self._fail)
 
-    async def run(self, first: list[bytes]) -> None:
+    async def run(self, first: list[bytes], early: Sequence[bytes] = ()) -> None:
         """Carry it to its end.
 
         Raises:
             Stopped: one side breaks TLS, or a hook refuses.
             OSError: one side is gone.
         """
-        tasks = [asyncio.ensure_future(each) for each in (self._guest(first), self._upstream())]
+        tasks = [
+            asyncio.ensure_future(each) for each in (self._guest(first), self._upstream(early))
+        ]
         try:
             pending: set[asyncio.Future[None]] = {*tasks, self._over}
             while not self._over.done():
@@ -373,11 +378,12 @@ class _Carrier:
         if not exchange.guest_ended:
             await self._step(exchange.guest_closed())
 
-    async def _upstream(self) -> None:
+    async def _upstream(self, early: Sequence[bytes]) -> None:
         exchange, far = self._exchange, self._far
         loop = asyncio.get_running_loop()
         if far is not None:  # what came with the end of the handshake
-            for plain in far.receiving(b""):
+            for plain in (*early, *far.receiving(b"")):
+                self._count.received += len(plain)
                 await self._step(exchange.receive_upstream(plain))
         while not exchange.upstream_ended:
             data = await loop.sock_recv(self._sock, TURN)

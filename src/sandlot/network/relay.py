@@ -66,6 +66,7 @@ async def relay(
     """
     outward = asyncio.ensure_future(_outward(stream, sock, count, first, pace))
     inward = asyncio.ensure_future(_inward(stream, sock, count, pace))
+    end: Callable[[socket.socket], None] = socket.socket.close
     try:
         done, _ = await asyncio.wait({outward, inward}, return_when=asyncio.FIRST_EXCEPTION)
         for task in done:
@@ -73,7 +74,7 @@ async def relay(
     except OSError:
         # One side is gone without a word: so the other is told the same.
         stream.reset()
-        abort(sock)
+        end = abort
     except BaseException:
         stream.reset()
         raise
@@ -82,7 +83,7 @@ async def relay(
             task.cancel()
             with contextlib.suppress(BaseException):
                 await task
-        sock.close()
+        end(sock)  # not before: the loop would still watch a descriptor that the next one gets
 
 
 async def _outward(

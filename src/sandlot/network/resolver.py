@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections.abc import AsyncGenerator
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
+
+from sandlot.network.router import DNS_PORT
 
 ROUND = 2.5  # seconds until the next server is asked
 ROUNDS = 2
@@ -27,8 +30,23 @@ def host_servers(path: Path = Path("/etc/resolv.conf")) -> list[tuple[str, int]]
             if len(words) > 1 and words[0] == "nameserver":
                 with contextlib.suppress(ValueError):
                     ip_address(words[1].partition("%")[0])
-                    servers.append((words[1], 53))
-    return servers or [("127.0.0.1", 53)]
+                    servers.append((words[1], DNS_PORT))
+    return servers or [("127.0.0.1", DNS_PORT)]
+
+
+def server(text: str) -> tuple[str, int]:
+    """A name server from `ADDRESS`, `ADDRESS:PORT` or `[ADDRESS]:PORT`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = re.fullmatch(r"\[(?P<six>[^]]+)\](:(?P<a>\d+))?|(?P<four>[\d.]+):(?P<b>\d+)", text)
+    if found is None:
+        return str(ip_address(text)), DNS_PORT
+    port = int(found["a"] or found["b"] or DNS_PORT)
+    if not 0 < port < 65536:
+        raise ValueError(f"port {port}")
+    return str(IPv6Address(found["six"]) if found["six"] else IPv4Address(found["four"])), port
 
 
 class Resolver:

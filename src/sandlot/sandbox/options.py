@@ -58,14 +58,16 @@ def ca_file(path: str | os.PathLike[str]) -> str:
 
 
 def _server(text: str) -> str:
-    from ipaddress import ip_address
+    from sandlot.network.resolver import server
 
     try:
-        return str(ip_address(text))
+        server(text)
     except ValueError:
         raise ConfigError(
-            f"dns {text!r} is not the address of a name server", hint="use for example 9.9.9.9"
+            f"dns {text!r} is not the address of a name server",
+            hint="use for example 9.9.9.9, 127.0.0.1:5353 or [2620:fe::fe]:53",
         ) from None
+    return text
 
 
 def network_options(

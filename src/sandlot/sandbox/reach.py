@@ -14,7 +14,7 @@ from sandlot.network.limits import MOST_CONNECTIONS, NetworkLimits
 from sandlot.network.policy import Network
 from sandlot.network.ports import Ports
 from sandlot.network.published import PublishedPort
-from sandlot.network.resolver import Resolver
+from sandlot.network.resolver import Resolver, server
 from sandlot.sandbox.trusting import install
 from sandlot.state.records import SandboxFolder, SandboxRecord
 
@@ -47,7 +47,7 @@ class Reach:
         self.gateway = Gateway(
             recorded_network(record), FlowLog(lambda: folder.flows), hostname=record.hostname,
             limits=limits, hooks=hooks, interceptor=interceptor,
-            resolver=Resolver([(server, 53) for server in record.dns] or None),
+            resolver=Resolver([server(each) for each in record.dns] or None),
         )  # fmt: skip
         self._ports = Ports([PublishedPort.from_json(each) for each in record.ports])
         self._ports.channel = channel

@@ -85,7 +85,8 @@ class Sandbox(Programs, Life):
                 `["8000:80", "53:53/udp"]`.
             connections: how many TCP connections it may have at once; 0 is 1024.
             bandwidth: bytes a second, or text such as `"1M"`, of all its connections; 0 is no limit.
-            dns: addresses of the name servers that are asked; the host's own when empty.
+            dns: name servers that are asked, as `ADDRESS` or `ADDRESS:PORT`; the host's own when
+                empty.
             secrets: values that it uses but never holds: name of the variable to `(value, host)`,
                 `(value, [host, ...])` or a `Secret`. The variable holds a placeholder, and the
                 gateway puts the value into requests to the hosts over verified TLS.

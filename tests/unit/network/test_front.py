@@ -18,8 +18,11 @@ REQUEST = b"GET /x HTTP/1.1\r\nHost: Api.Example.com:80\r\n\r\n"
     ("data", "known"),
     [
         (REQUEST, True), (b"M-SEARCH * HTTP/1.0\r\n", True), (b"", False), (b"G", None),
-        (b"GET /x HT", None), (b"GET /x HTTP/2.0\r\n", False), (b"SSH-2.0-x\r\n", False),
-        (b"EHLO x\r\n", False), (b"\x00\x01", False), (b"get / HTTP/1.1\r\n", False),
+        (b"GET /x HT", None), (b"GET /x HTTP/2.0\r\n", True), (b"SSH-2.0-x\r\n", False),
+        (b"EHLO x\r\n", False), (b"\x00\x01", False), (b"get / HTTP/1.1\r\n", True),
+        (b"\r\n\r\nGET / HTTP/1.1", True), (b"\n", None), (b"M_X\t/\thttp/1.7\r\n", True),
+        (b"GET /" + b"x" * 9000, True), (b"*1\r\n$4\r\nPING\r\n", False), (b"GET /\r\n", False),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", True), (b"GET \xff\x00/ HTTP/1.1\r\n", True),
     ],
 )  # fmt: skip
 def test_requests_are_told_from_the_rest(data: bytes, known: bool | None) -> None:
@@ -62,6 +65,12 @@ async def test_a_request_in_pieces() -> None:
         pieces = [REQUEST[i : i + size] for i in range(0, len(REQUEST), size)]
         found = await seen(*pieces, ends=False)
         assert found.http and found.host == "api.example.com" and found.sent == REQUEST  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("end", [b"", b"\r\n", b"\r\n\n", b"\n\r\n"])
+async def test_a_request_that_ends_without_its_empty_line(end: bytes) -> None:
+    found = await seen(b"GET / HTTP/1.1\r\nHost: evil.example", end)
+    assert found.http and found.host == "evil.example"  # type: ignore[attr-defined]
 
 
 async def test_other_beginnings() -> None:

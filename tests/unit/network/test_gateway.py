@@ -230,3 +230,27 @@ async def test_a_thousand_connections_at_once() -> None:
 
         await asyncio.gather(*map(one, range(1000)))
         await until(lambda: set(verdicts(side)) == {"closed"})
+
+
+async def test_a_connection_that_breaks_does_not_disturb_the_next() -> None:
+    """The loop watches no descriptor of a closed socket, which the next connection may get."""
+    broken = errors = 0
+
+    async def rude(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal broken
+        broken += 1
+        await reader.read(1)
+        writer.transport.abort()
+
+    async with server(rude) as bad, server(echo) as good, guest(Network(allow=["host"])) as g:
+        for _ in range(30):
+            stream, answer = await g.connect(HOST, bad)
+            assert isinstance(answer, Ok)
+            await stream.write(b"x")
+            stream.reset()
+            other, answer = await g.connect(HOST, good)
+            errors += not isinstance(answer, Ok)
+            await other.write(b"hello")
+            assert await other.read() == b"hello"
+            other.finish()
+    assert broken == 30 and not errors
