@@ -25,6 +25,7 @@ from typing import Any
 
 from bench.measure import Row, row
 from bench.upstream import HOST
+from bench.visitor import AUTHORITY
 from sandlot import Network, Sandbox
 from sandlot.engine.config import WINDOW_SIZE
 from sandlot.engine.qemu.process import make_window
@@ -173,6 +174,7 @@ async def inside() -> AsyncIterator[World]:
         ) as sandbox,
     ):  # fmt: skip
         await sandbox.files.write("/tmp/visitor.py", VISITOR.read_bytes())
+        await sandbox.files.write(AUTHORITY, ports["authority"].encode())
 
         async def through(what: str, port: int, *numbers: int) -> Any:
             words = [
@@ -272,8 +274,12 @@ async def reach() -> list[Row]:
         rows = await _moved(world, SIZE >> 2, 3)
         own = statistics.median(await world.plain("connect-own", 50))
         set_up = await _set_up(world, 50)
+        relayed = await world.through("tls-connect", world.ports["other"], 50)
     rows += set_up
-    rows.append(row("— a connection of two programs inside the sandbox", "", [own], "ms"))
+    rows += [
+        row("— a connection of two programs inside the sandbox", "", [own], "ms"),
+        row("— TLS from inside the sandbox that is not looked into", "", relayed, "ms"),
+    ]
     return [
         Row(f"{one.what}, inside" if one.goal else one.what, one.goal, one.median, one.p95,
             one.unit, one.samples)

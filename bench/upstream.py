@@ -94,6 +94,7 @@ def main() -> None:
     context = authority.server_context(HOST, ["http/1.1"])
     said = {
         "plain": _listen(None, _plain), "tls": _listen(context, _http),
+        "other": _listen(context, _http),
         "authority": authority.certificate_pem.decode(),
     }  # fmt: skip
     print(json.dumps(said), flush=True)

@@ -85,7 +85,7 @@ socket.create_connection(own.getsockname())
             }
             assert ("tcp", "10.1.2.3:80", "denied") in seen
             assert ("udp", "10.1.2.3:80/udp", "denied") in seen
-            assert ("tcp", f"{ROUTER4}:{nobody}", "failed") in seen
+            assert ("tcp", f"host.sandlot.internal:{nobody}", "failed") in seen
 
 
 async def test_resets_names_and_datagrams(image: str) -> None:
