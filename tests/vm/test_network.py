@@ -44,7 +44,7 @@ async def test_connections_tell_the_truth(image: str) -> None:
                 f"""
 import errno, socket
 for host in ("{ROUTER4}", "host.sandlot.internal"):
-    s = socket.create_connection((host, {port}), 20)
+    s = socket.create_connection((host, {port}), 60)
     assert s.getpeername() == ("{ROUTER4}", {port}), s.getpeername()
     s.sendall(b"x" * 300000)
     s.shutdown(socket.SHUT_WR)
@@ -54,7 +54,7 @@ for host in ("{ROUTER4}", "host.sandlot.internal"):
     assert got == 300000
 def refused(family, host, port, kind=socket.SOCK_STREAM):
     s = socket.socket(family, kind)
-    s.settimeout(20)
+    s.settimeout(60)
     try:
         s.connect((host, port))
         s.send(b"x")
@@ -100,14 +100,14 @@ async def test_resets_names_and_datagrams(image: str) -> None:
             sandbox,
             f"""
 import socket
-s = socket.create_connection(("{ROUTER4}", {port}), 20)
+s = socket.create_connection(("{ROUTER4}", {port}), 60)
 s.send(b"x")
 try:
     s.recv(1)
 except ConnectionResetError:
     print("reset")
 u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-u.settimeout(20)
+u.settimeout(60)
 u.sendto(b"hello", ("{ROUTER4}", {udp}))
 print(*u.recvfrom(100))
 print(socket.gethostbyname(socket.gethostname()))
@@ -116,7 +116,7 @@ try:
 except socket.gaierror:
     print("no such name")
 icmp = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-icmp.settimeout(20)
+icmp.settimeout(60)
 icmp.sendto(bytes([8, 0, 0xf7, 0xff, 0, 0, 0, 0]), ("93.184.216.34", 0))
 print(icmp.recv(200)[20:22].hex())
 """,
@@ -204,7 +204,7 @@ async def test_published_ports(image: str) -> None:
                 sock.setblocking(False)
                 sock.connect(("127.0.0.1", numbers[5300]))
                 sock.send(b"datagram")
-                assert await asyncio.wait_for(loop.sock_recv(sock, 100), 20) == b"DATAGRAM"
+                assert await asyncio.wait_for(loop.sock_recv(sock, 100), 60) == b"DATAGRAM"
             assert (await process.wait()).exit_code == 0
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
@@ -272,7 +272,7 @@ async def test_a_resolver_that_the_image_links_to(image: str) -> None:
 def test_without_await(image: str) -> None:
     with sync.Sandbox.create(image=image, memory="512M", network=Network.deny_all()) as sandbox:
         assert sandbox.network.policy == Network.deny_all()
-        connect = "import socket; socket.create_connection(('93.184.216.34', 80), 20)"
+        connect = "import socket; socket.create_connection(('93.184.216.34', 80), 60)"
         assert sandbox.exec(["python3", "-c", connect]).exit_code == 1
         assert sandbox.network.update(Network.public()) == 0
         assert sandbox.network.policy == Network.public()
