@@ -84,7 +84,7 @@ PURE = [
 IMPURE = {"asyncio", "socket", "subprocess"}
 
 # Test files that mirror no module.
-EXTRA_TESTS = {"wire/test_vectors.py"}
+EXTRA_TESTS = {"wire/test_vectors.py", "network/test_attempts.py"}
 # Modules without a test file of their own: interfaces, thin joints, and what needs a machine.
 COVERED_ELSEWHERE = {
     "image/ondisk.py": "tests/unit/image/test_erofs.py",

@@ -18,6 +18,8 @@ BULK_CREDIT = 2 * 1024 * 1024
 SILENCE_TICK = 15.0  # seconds
 SILENCE_TICKS = 8
 RESYNC_PATIENCE = 60.0
+MOST_UNREAD = 65536
+"""Answers that a peer may ask for while it does not read."""
 
 
 class _Flag:
@@ -60,6 +62,7 @@ class ChannelStream:
         self._ended = False
         self._error: SandboxError | None = None
         self._was_reset = False
+        self._discards = False
         self._readable = _Flag()
         self._writable = _Flag()
 
@@ -70,6 +73,8 @@ class ChannelStream:
     # Called by the channel.
 
     def on_data(self, data: bytes) -> None:
+        if self._discards:
+            return
         self._chunks.append(data)
         self._readable.set()
 
@@ -157,6 +162,11 @@ class ChannelStream:
     def finish(self) -> None:
         """No more will be sent."""
         self._channel.finish(self.number)
+
+    def discard(self) -> None:
+        """Nobody reads any more: keep nothing of what still comes, and give no credit for it."""
+        self._discards = True
+        self._chunks.clear()
 
     def reset(self) -> None:
         """End the stream at once, both ways."""
@@ -274,6 +284,10 @@ class Channel(asyncio.Protocol):
                 data = rest
             for event in self._mux.receive(data):
                 self._dispatch(event)
+            if self._can_write.is_set():
+                self._mux.answered = 0
+            elif self._mux.answered > MOST_UNREAD:
+                raise GuestProtocolError("the guest asks without end and reads no answer")
         except GuestProtocolError as error:
             self.fail(error)
         self._flush_soon()

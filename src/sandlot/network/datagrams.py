@@ -132,7 +132,7 @@ class Datagrams:
         if taker is not None:
             taker(message.data)
             return
-        if remote in ROUTERS and message.remote_port == DNS_PORT:
+        if canonical(remote) in ROUTERS and message.remote_port == DNS_PORT:
             if self._questions < MOST_QUESTIONS:
                 self._questions += 1
                 self._start(self._question(key, message.data))
@@ -161,8 +161,10 @@ class Datagrams:
             self._questions -= 1
 
     async def _allow(self, key: Key, pair: _Pair) -> None:
-        _, remote, remote_port = key
+        remote, remote_port = canonical(key[1]), key[2]
         flow, decision = await self._judge.judge("udp", remote, remote_port)
+        if self._pairs.get(key) is not pair:
+            return  # ended meanwhile: a socket made now would belong to nobody
         verdict = "open" if decision.allowed else "denied"
         record = FlowRecord(
             id=0, time=time.time(), protocol="udp", address=str(remote), port=remote_port,
@@ -175,14 +177,15 @@ class Datagrams:
             self._unreachable(key, DENIED)
             return
         target = real_target(remote)
-        sock = socket.socket(
-            socket.AF_INET6 if ":" in target else socket.AF_INET, socket.SOCK_DGRAM
-        )
-        sock.setblocking(False)
+        sock: socket.socket | None = None
         try:
+            family = socket.AF_INET6 if ":" in target else socket.AF_INET
+            sock = socket.socket(family, socket.SOCK_DGRAM)
+            sock.setblocking(False)
             sock.connect((target, remote_port))
         except OSError as error:
-            sock.close()
+            if sock is not None:
+                sock.close()
             self._log.closed(record, "failed", error.strerror or "")
             self._pairs.pop(key, None)
             self._unreachable(key, guest_errno(error))

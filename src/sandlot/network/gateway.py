@@ -33,7 +33,7 @@ from sandlot.network.relay import Counted, Stopped, Stream, abort, relay
 from sandlot.network.resolver import Resolver
 from sandlot.network.router import DNS_PORT, ROUTERS, host_addresses
 from sandlot.network.rules import HOST_NAME
-from sandlot.network.upstream import DENIED, NETWORK_UNREACHABLE, dial, guest_errno
+from sandlot.network.upstream import DENIED, NETWORK_UNREACHABLE, dial, guest_errno, is_own
 from sandlot.wire.messages import Failed, Message, Ok, encode
 from sandlot.wire.network import Connect
 from sandlot.wire.network import Network as Begin
@@ -57,6 +57,8 @@ class GuestStream(Stream, Protocol):
     async def read_message(self) -> Message | None: ...
 
     def unread(self) -> bytes: ...
+
+    def discard(self) -> None: ...
 
 
 class Carrier(Protocol):
@@ -102,9 +104,12 @@ class Gateway:
         self._pace = Pace(rate) if rate else None
         pins = Pins()
         self.hooks = hooks or Hooks()
-        self.judge = Judge(network, host_addresses(), lambda a: _names(pins, a), self.hooks)
+        self.judge = Judge(
+            network, host_addresses(), lambda a: _names(pins, a), self.hooks, lambda a: is_own(a)
+        )
         self._names = NameServer(hostname, resolver or Resolver(), self.judge, pins, self._lookup)
         self._connections: set[_Connection] = set()
+        self._asking = 0  # connections to the name server
         self._tasks: set[asyncio.Task[None]] = set()
         self.datagrams: Datagrams | None = None
 
@@ -164,8 +169,8 @@ class Gateway:
             await work
         except GuestProtocolError as error:
             channel.fail(error)
-        except SandboxError:
-            pass  # the machine has ended
+        except (SandboxError, OSError):
+            pass  # the machine has ended, or the guest gave its stream up meanwhile
 
     async def _serve(self, channel: Carrier, stream: GuestStream) -> None:
         await self._guarded(channel, self._connection(stream))
@@ -183,23 +188,35 @@ class Gateway:
             raise GuestProtocolError(f"the guest opens a stream with {type(message).__name__}")
         address = guest_address(message.target)
         port = guest_port(message.target_port)
-        if port == DNS_PORT and address in ROUTERS:
-            stream.put(encode(Ok()))
-            await self._names.serve_stream(stream, stream.unread())
+        if self._full(stream, address, port):
             return
-        if len(self._connections) >= self._limits.connections:
-            most = self._limits.connections
-            reason = f"it has {most} connections, which is its limit of connections"
-            flow = Flow("tcp", address, port)
-            self.log.opened(_record(flow, Decision(False, "limit", reason), "denied"))
-            _refuse(stream, NETWORK_UNREACHABLE)
+        if port == DNS_PORT and address in ROUTERS:
+            self._asking += 1
+            try:
+                stream.put(encode(Ok()))
+                await self._names.serve_stream(stream, stream.unread())
+            finally:
+                self._asking -= 1
             return
         flow, decision = await self.judge.judge("tcp", address, port)
+        if self._full(stream, address, port):  # others came while a hook was asked
+            return
         if not decision.allowed:
             self.log.opened(_record(flow, decision, "denied"))
             _refuse(stream, DENIED)
             return
         await self._carry(stream, flow, decision)
+
+    def _full(self, stream: GuestStream, address: Address, port: int) -> bool:
+        """Whether there are as many connections as there may be; the guest is told."""
+        most = self._limits.connections
+        if len(self._connections) + self._asking < most:
+            return False
+        reason = f"it has {most} connections, which is its limit of connections"
+        flow = Flow("tcp", address, port)
+        self.log.opened(_record(flow, Decision(False, "limit", reason), "denied"))
+        _refuse(stream, NETWORK_UNREACHABLE)
+        return True
 
     async def _carry(self, stream: GuestStream, flow: Flow, decision: Decision) -> None:
         if flow.name is not None:
@@ -317,9 +334,10 @@ def _names(pins: Pins, address: Address) -> tuple[str, ...]:
     return pins.names_for(address, time.monotonic())
 
 
-def _refuse(stream: Stream, errno: int) -> None:
+def _refuse(stream: GuestStream, errno: int) -> None:
     stream.put(encode(Failed(code="network", errno=errno)))
     stream.finish()
+    stream.discard()
 
 
 def _record(flow: Flow, decision: Decision, verdict: str) -> FlowRecord:
@@ -331,7 +349,7 @@ def _record(flow: Flow, decision: Decision, verdict: str) -> FlowRecord:
 
 
 def guest_address(raw: bytes) -> Address:
-    """An address that the guest names; one of IPv4 inside of IPv6 is the former.
+    """An address that the guest names; IPv4 inside of IPv6 (IPv4-mapped) is IPv4.
 
     Raises:
         GuestProtocolError: it has neither 4 nor 16 bytes.

@@ -286,7 +286,7 @@ class _Carrier:
         self._told = told
         self._count = count
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._room: asyncio.Future[None] | None = None
+        self._room: list[asyncio.Future[None]] = []
         self._asking = 0
         """While hooks are asked about a request, nothing goes on to the upstream."""
         self._to_guest = _Writer(self._for_guest, self._write_guest, self._fail)
@@ -345,6 +345,18 @@ class _Carrier:
         if not self._over.done():
             self._over.set_exception(error)
 
+    async def _wait(self) -> None:
+        """Until something was taken or done, so that there may be room for more."""
+        room = asyncio.get_running_loop().create_future()
+        self._room.append(room)
+        await room
+
+    def _more(self) -> None:
+        rooms, self._room = self._room, []
+        for room in rooms:
+            if not room.done():
+                room.set_result(None)
+
     async def _step(self, events: list[Event]) -> None:
         """Do what events ask for, and let what came of it be sent."""
         self._asking += 1
@@ -354,8 +366,7 @@ class _Carrier:
             self._asking -= 1
         self._to_guest.wake()
         self._to_upstream.wake()
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
+        self._more()
         if self._exchange.guest_ended and not self._over.done():
             self._over.set_result(None)
 
@@ -365,8 +376,7 @@ class _Carrier:
             await self._step(exchange.receive_guest(plain))
         while not exchange.guest_ended and not (near is not None and near.ended):
             while not exchange.wants_guest and not exchange.guest_ended:
-                self._room = asyncio.get_running_loop().create_future()
-                await self._room
+                await self._wait()
             data = await self._stream.read()
             if not data:
                 break
@@ -386,6 +396,8 @@ class _Carrier:
                 self._count.received += len(plain)
                 await self._step(exchange.receive_upstream(plain))
         while not exchange.upstream_ended:
+            while not exchange.wants_upstream and not exchange.upstream_ended:
+                await self._wait()
             data = await loop.sock_recv(self._sock, TURN)
             if not data:
                 break
@@ -402,6 +414,7 @@ class _Carrier:
 
     def _for_guest(self) -> bytes:
         pieces = self._exchange.take_guest()
+        self._more()
         if self._near is None:
             return b"".join(pieces)
         self._near.write_all(pieces)
@@ -411,6 +424,7 @@ class _Carrier:
         if self._asking:
             return b""
         pieces = self._exchange.take_upstream()
+        self._more()
         self._count.sent += sum(map(len, pieces))
         if self._far is None:
             return b"".join(pieces)

@@ -22,12 +22,15 @@ class Judge:
     """Decides the flows of one sandbox. `names_of` gives the names pinned to an address now."""
 
     def __init__(
-        self, network: Network, host_addresses: Iterable[Address], names_of: NamesOf, hooks: Hooks
-    ) -> None:
-        self._host_addresses = tuple(host_addresses)
+        self, network: Network, host_addresses: Iterable[Address], names_of: NamesOf, hooks: Hooks,
+        is_own: Callable[[Address], bool] = lambda _: False,
+    ) -> None:  # fmt: skip
+        self._host_addresses = set(host_addresses)
+        self._is_own = is_own
         self._names_of = names_of
         self._hooks = hooks
-        self._agreed: set[tuple[str, str, int]] = set()
+        self._agreed: dict[tuple[str, str, int], str] = {}
+        """What was agreed to for good, and which refusal that was about."""
         self.network = network
         self.policy: Policy = network.compile(self._host_addresses)
 
@@ -40,9 +43,7 @@ class Judge:
     def look(self, protocol: Protocol, address: Address, port: int) -> tuple[Flow, Decision]:
         """What the rules alone say."""
         flow, decision = self.policy.choose(protocol, address, port, self._names_of(address))
-        if not decision.allowed and self._key(flow) in self._agreed:
-            decision = Decision(True, "asked", "it was allowed when it was asked for")
-        return flow, decision
+        return flow, self._with_agreed(flow, decision)
 
     def names_of(self, address: Address) -> tuple[str, ...]:
         """The names that an address was looked up for, and may still be reached by."""
@@ -54,19 +55,30 @@ class Judge:
 
     def still(self, flow: Flow) -> Decision:
         """What the rules say now to a flow that goes on, whose name may have lapsed since."""
-        if self._key(flow) in self._agreed:
+        return self._with_agreed(flow, self.policy.decide(flow))
+
+    def _with_agreed(self, flow: Flow, decision: Decision) -> Decision:
+        # For this refusal only: a name may lead to an address that another rule refuses.
+        if not decision.allowed and self._agreed.get(self._key(flow)) == decision.rule:
             return Decision(True, "asked", "it was allowed when it was asked for")
-        return self.policy.decide(flow)
+        return decision
 
     async def judge(self, protocol: Protocol, address: Address, port: int) -> tuple[Flow, Decision]:
         """What rules and hooks say to a flow."""
+        if address not in self._host_addresses and self._is_own(address):
+            self._host_addresses.add(address)
+            self.policy = self.network.compile(self._host_addresses)
+        rules = self.policy
         flow, decision = self.look(protocol, address, port)
+        refusal = decision.rule
         if not decision.allowed and self._hooks.ask is not None and "built-in" not in decision.rule:
             answer, decision = await self._asked(flow, decision)
-            if answer == "always":
-                self._agreed.add(self._key(flow))
+            if answer == "always" and self.policy is rules:
+                self._agreed[self._key(flow)] = refusal
         if self._hooks.on_connect is not None:
             decision = await self._hook(self._hooks.on_connect, flow, decision)
+        if self.policy is not rules:  # they changed while a hook thought
+            return await self.judge(protocol, address, port)
         return flow, decision
 
     async def agrees_to_name(self, name: str, decision: Decision) -> bool:

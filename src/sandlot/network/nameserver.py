@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -119,6 +120,7 @@ class NameServer:
         try:
             answer = await self.answer(query, tcp=True)
             if answer is not None:
-                await stream.write(frame(answer))
+                with contextlib.suppress(OSError):  # nobody waits for it any more
+                    await stream.write(frame(answer))
         finally:
             gate.release()

@@ -129,6 +129,7 @@ class Policy:
     def __init__(self, network: Network, host_addresses: Iterable[Address] = ()) -> None:
         self.network = network
         self.host_addresses = frozenset(map(canonical, host_addresses))
+        self._own = Entry(False, "built-in host", kind=Kind.HOST)
         self._addresses = AddressIndex()
         self._names = NameIndex()
         self._any: dict[int, PortTable] = {}
@@ -163,9 +164,8 @@ class Policy:
             neutral = each.kind is Kind.TRANSLATED  # keeps wider ranges out, and says nothing
             entry = Entry(neutral, f"built-in {each.network}", kind=each.kind)
             self._addresses.add(each.network.network_address, each.network.prefixlen, entry)
-        own = Entry(False, "built-in host", kind=Kind.HOST)
         for address in self.host_addresses:
-            self._addresses.add(address, address.max_prefixlen, own)
+            self._addresses.add(address, address.max_prefixlen, self._own)
 
     def decide(self, flow: Flow) -> Decision:
         """Whether a flow may be. Time, sockets and earlier flows play no part in it."""
@@ -201,6 +201,9 @@ class Policy:
             return Decision(False, "built-in port", f"port {port} is none")
         opening: Entry | None = None
         for each in () if address is None else (address, *embedded(address)):
+            if each is not address and each in self.host_addresses:
+                # Where a translator leads with this address of ours, nobody knows.
+                return _refused(self._own, protocol, each, port, address)
             entry = self._addresses.find(each, protocol, port)
             if entry is not None and entry.kind is not Kind.TRANSLATED:
                 if not entry.allowed:

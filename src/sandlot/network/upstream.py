@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from ipaddress import ip_address
 
 from sandlot.network.flow import Address
 from sandlot.network.router import ROUTERS
@@ -38,6 +39,20 @@ def real_target(address: Address) -> str:
     if address in ROUTERS:
         return "127.0.0.1" if address.version == 4 else "::1"
     return str(address)
+
+
+def is_own(address: Address) -> bool:
+    """Whether an address is one of the host's, now: it then speaks to it from the same one.
+
+    Nothing is sent. Addresses come and go while a sandbox runs.
+    """
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect((str(address), 9))
+            return ip_address(sock.getsockname()[0].partition("%")[0]) == address
+    except OSError:
+        return False  # no way leads there
 
 
 async def dial(address: Address, port: int) -> socket.socket:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from sandlot.errors import FileError
 from sandlot.files.files import Files
 
@@ -25,12 +23,16 @@ ENVIRONMENT = {
 }  # fmt: skip
 MOST = 4 * 1024 * 1024
 _BEGIN, _END = b"# Sandlot's authority\n", b"# end of Sandlot's authority\n"
-_OWN = re.compile(re.escape(_BEGIN) + b".*?" + re.escape(_END), re.DOTALL)
 
 
 def with_authority(bundle: bytes, certificate: bytes) -> bytes:
     """A bundle that ends with the authority, in the place of one of an earlier start."""
-    kept = _OWN.sub(b"", bundle)
+    parts, at = [], 0
+    # The guest wrote this: it is gone through once, however often a beginning stands in it.
+    while (begin := bundle.find(_BEGIN, at)) >= 0 and (end := bundle.find(_END, begin)) >= 0:
+        parts.append(bundle[at:begin])
+        at = end + len(_END)
+    kept = b"".join((*parts, bundle[at:]))
     if kept and not kept.endswith(b"\n"):
         kept += b"\n"
     return kept + _BEGIN + certificate + _END

@@ -21,6 +21,8 @@ from sandlot.secrets.substitution import MIN_MASKED, Bound, Refusal, Substitutio
 MAX_RATIO = 100
 """How much more than what came may come out of a compressed body, after the first MIN_UNPACKED."""
 MIN_UNPACKED = 4 * 1024 * 1024
+UNMASKABLE = (b"accept-encoding", b"range", b"if-range", b"a-im", b"want-digest")
+"""Fields of a request by which an answer would come packed, or in pieces that hide a value."""
 _STEP = 256 * 1024
 _MAX_MEMBERS = 1024
 

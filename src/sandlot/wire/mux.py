@@ -100,6 +100,8 @@ class Mux:
         self._client = client
         self._next = 1 if client else 2
         self._highest_theirs = 0
+        self.answered = 0
+        """Pongs, and streams of the peer: what it gets bytes for that no credit bounds."""
         self._streams: dict[int, _Stream] = {}
         self._in = bytearray()
         self._out = bytearray()
@@ -260,6 +262,7 @@ class Mux:
             raise GuestProtocolError(f"a frame of type {frame.type} on stream {frame.stream}")
         elif frame.type == Type.PING:
             if frame.flags & Flag.SYN:
+                self.answered += 1
                 self._out += HEADER.pack(0, Type.PING, Flag.ACK, 0, frame.length)
             else:
                 events.append(Pong(frame.length))
@@ -268,6 +271,8 @@ class Mux:
         elif frame.type == Type.SHARED_FREE:
             if self._send_ring is None:
                 raise GuestProtocolError("SHARED_FREE without a window")
+            if frame.length == 0:  # each costs a look at every stream
+                raise GuestProtocolError("SHARED_FREE of nothing")
             self._send_ring.freed(frame.length)
             events.append(Writable(0))
         else:
@@ -320,6 +325,7 @@ class Mux:
         if len(self._streams) >= frames.MAX_STREAMS:
             raise GuestProtocolError(f"more than {frames.MAX_STREAMS} streams")
         self._highest_theirs = number
+        self.answered += 1
         stream = self._streams[number] = _Stream(sent_syn=True)
         return stream
 

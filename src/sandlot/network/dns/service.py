@@ -140,6 +140,7 @@ class NameService:
         if name is None:
             decision = Decision(False, "built-in names", "no host can be called so")
             text = b".".join(query.labels).decode("ascii", "backslashreplace")
+            text = text if text.isprintable() else ascii(text)[1:-1]  # records are shown
             return self._refuse(query, text, decision, tcp)
         own = self._by_ourselves(query, name, now, tcp)
         if own is not None:

@@ -121,6 +121,10 @@ class Exchange(Protocol):
     def wants_guest(self) -> bool:
         """Whether more bytes of the guest can be taken now."""
 
+    @property
+    def wants_upstream(self) -> bool:
+        """Whether more bytes of the upstream can be taken now."""
+
     def receive_guest(self, data: bytes) -> list[Event]:
         """Bytes of the guest, after TLS."""
 
@@ -151,13 +155,16 @@ class Outbox:
 
     def __init__(self) -> None:
         self._pieces: list[Buffer] = []
+        self.size = 0
+        """Bytes that wait to be taken."""
 
     def put(self, data: Buffer) -> None:
         """Add a piece."""
         if data:
             self._pieces.append(data)
+            self.size += len(data)
 
     def take(self) -> list[Buffer]:
         """All of it, joined: one copy costs less than a TLS record for each small piece."""
-        pieces, self._pieces = self._pieces, []
+        pieces, self._pieces, self.size = self._pieces, [], 0
         return [b"".join(pieces)] if len(pieces) > 1 else pieces

@@ -33,7 +33,7 @@ from sandlot.network.http.head import (
     without,
     written,
 )
-from sandlot.secrets.bodies import Body, masking, request_body
+from sandlot.secrets.bodies import UNMASKABLE, Body, masking, request_body
 from sandlot.secrets.substitution import Refusal, Substitution, Use
 
 MAX_WAITING = 128 * 1024
@@ -84,6 +84,10 @@ class Http1Exchange:
     @property
     def wants_guest(self) -> bool:
         return not self.guest_ended and len(self._waiting) < MAX_WAITING
+
+    @property
+    def wants_upstream(self) -> bool:
+        return not self.upstream_ended
 
     def take_guest(self) -> Sequence[Buffer]:
         return self._to_guest.take()
@@ -225,7 +229,7 @@ class Http1Exchange:
         masks = masking(place)
         if place.masked():
             made.fields = [
-                *without(made.fields, b"accept-encoding"),
+                *without(made.fields, *UNMASKABLE),
                 (b"Accept-Encoding", b"identity"),
             ]
         for use in made.uses:

@@ -26,11 +26,13 @@ from sandlot.network.http.leg import (
     Reset,
     Windows,
 )
-from sandlot.secrets.bodies import masking, request_body, response_body
+from sandlot.secrets.bodies import UNMASKABLE, masking, request_body, response_body
 from sandlot.secrets.replacer import Replacer
 from sandlot.secrets.substitution import Fields, Refusal
 
 MAX_INTERIM = 32
+MAX_OWED = 8 * 1024 * 1024
+"""Bytes that wait for one side, before nothing more is read of it: it takes no answers."""
 _NOT_PASSED = (b"alt-svc",)
 
 
@@ -41,7 +43,11 @@ class Http2Exchange(Joined):
 
     @property
     def wants_guest(self) -> bool:
-        return not self.guest_ended
+        return not self.guest_ended and self._to_guest.size < MAX_OWED
+
+    @property
+    def wants_upstream(self) -> bool:
+        return not self.upstream_ended and self._to_upstream.size < MAX_OWED
 
     def take_guest(self) -> Sequence[Buffer]:
         return self._to_guest.take()
@@ -243,7 +249,7 @@ class Http2Exchange(Joined):
         if stream.body is not None and not stream.body.same_length:
             fields = without(fields, b"content-length")
         if place.masked():
-            fields = [*without(fields, b"accept-encoding"), (b"accept-encoding", b"identity")]
+            fields = [*without(fields, *UNMASKABLE), (b"accept-encoding", b"identity")]
         stream.masks = masking(place)
         waited = stream.up.take()
         if stream.body is not None:

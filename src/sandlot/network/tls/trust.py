@@ -75,6 +75,7 @@ class Trust:
         # Not create_default_context: it would honour SSLKEYLOGFILE, and write down session keys.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+        context.hostname_checks_common_name = False  # RFC 9525, section 2: only alternative names
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
         if self._extra_ca is not None:
