@@ -113,10 +113,21 @@ async def run_command(
             )
             raise BuildError(
                 f"`{run.text[:200]}` {what}", line=run.line, exit_code=status.exit_code,
-                hint="give it more with --memory" if status.out_of_memory else "",
+                hint=_hint(sandbox, status.out_of_memory),
             )  # fmt: skip
         limit = 2 * parse_size(machine.disk, "disk") + (1 << 30)
         return await _written(store, sandbox.files.upper_layer(), limit)
+
+
+def _hint(sandbox: Sandbox, out_of_memory: bool) -> str:
+    """What mends a command that failed, as far as it is known."""
+    if out_of_memory:
+        return "give it more with --memory"
+    refused = {flow.destination: flow.hint for flow in sandbox.network.flows() if flow.hint}
+    if not refused:
+        return ""
+    rules = " ".join(f"--{rule}" for rule in list(refused.values())[:3])
+    return f"the policy refused {', '.join(list(refused)[:3])}; allow with {rules}"
 
 
 async def _written(

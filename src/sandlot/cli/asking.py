@@ -25,9 +25,10 @@ def question(flow: Flow) -> str:
 
 def on_terminal(text: str) -> str:
     """Ask on the terminal, whatever standard input is."""
-    with TERMINAL.open("r+", buffering=1) as terminal:
-        terminal.write(text)
-        return terminal.readline()
+    with TERMINAL.open("w") as shown, TERMINAL.open() as typed:
+        shown.write(text)
+        shown.flush()
+        return typed.readline()
 
 
 def asking(ask: Callable[[str], str] = on_terminal) -> Hooks:
@@ -38,7 +39,7 @@ def asking(ask: Callable[[str], str] = on_terminal) -> Hooks:
     """
     if ask is on_terminal:
         try:
-            TERMINAL.open("r+").close()
+            TERMINAL.open().close()
         except OSError:
             raise ConfigError(
                 "--ask needs a terminal", hint="name what is allowed with --allow"

@@ -46,7 +46,7 @@ _RUN: dict[str, Verdict] = {
     "--restart": (DIFFERENT, "restarts in a new machine; nothing restarts after the host's boot"),
     "--stop-timeout": (DIFFERENT, "takes a time such as 30s as well"),
     **_all((DIFFERENT, "on 127.0.0.1 unless an address is named"), "-p", "--publish"),
-    **_all((DIFFERENT, "none, bridge and default, or deny, public and open; see also --allow"),
+    **_all((DIFFERENT, "none, bridge, default, or deny, public, open; with --allow only that"),
            "--network", "--net"),
     **_all((REFUSED, "name the ports with -p"), "-P", "--publish-all", "--expose"),
     "--dns": _same,

@@ -122,6 +122,12 @@ def _matches(info: SandboxInfo, key: str, value: str) -> bool:
     return name in record.labels and (not equals or record.labels[name] == wanted)
 
 
+def _ports(info: SandboxInfo) -> str:
+    from sandlot.network.published import PublishedPort
+
+    return ", ".join(str(PublishedPort.from_json(each)) for each in info.state.ports)
+
+
 def _docker(info: SandboxInfo, whole: bool) -> dict[str, str]:
     """The fields of Docker's templates."""
     record = info.record
@@ -130,7 +136,8 @@ def _docker(info: SandboxInfo, whole: bool) -> dict[str, str]:
         "State": {"stopped": "exited"}.get(info.status, info.status),
         "Command": _command(info, whole), "RunningFor": ago(record.created),
         "CreatedAt": f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%d %H:%M:%S} +0000 UTC",
-        "Labels": ",".join(f"{k}={v}" for k, v in record.labels.items()), "Ports": "",
+        "Labels": ",".join(f"{k}={v}" for k, v in record.labels.items()),
+        "Ports": _ports(info) if info.state.running else "",
         "Mounts": "", "Networks": "", "Size": human_size(record.disk),
     }  # fmt: skip
 

@@ -202,6 +202,10 @@ def _line(record: FlowRecord) -> str:
     if record.verdict in ("denied", "cut", "failed"):
         what += f"  {record.reason}"
         return what + (f"  hint: {record.hint}" if record.hint else "")
+    if record.hint:
+        what += f"  {record.reason}  hint: {record.hint}"
+    if record.misused:
+        what += f"  left as it was: the placeholder of {', '.join(record.misused)}"
     used = f"  secrets: {', '.join(record.secrets)}" if record.secrets else ""
     return f"{what}  sent {record.sent}, received {record.received}{used}  {record.rule}"
 
@@ -223,6 +227,11 @@ def port(name: str, port: str | None, json_: bool) -> None:
             each for each in found
             if str(each["port"]) == number and each["protocol"] == (protocol or "tcp")
         ]  # fmt: skip
+        if not found and not state.running:
+            raise ConfigError(
+                f"sandbox {name!r} is not running",
+                hint="its ports are published while it runs",
+            )
         if not found:
             raise ConfigError(
                 f"port {port} of sandbox {name!r} is not published",

@@ -159,14 +159,21 @@ def secrets_of(variables: Sequence[str], files: Sequence[str]) -> dict[str, Any]
                 f"--secret {text.partition('=')[0]!r} names no host",
                 hint="use NAME@HOST; the value is that of the variable NAME",
             )
+        _once(found, name)
         found[name] = Secret(env=name, hosts=hosts.split(","))
     for text in files:
         before, at, hosts = text.rpartition("@")
         name, equals, path = before.partition("=")
         if not (at and equals and name and path and hosts):
             raise ConfigError(f"--secret-file {text!r} is not NAME=FILE@HOST")
+        _once(found, name)
         found[name] = Secret(file=path, hosts=hosts.split(","))
     return found
+
+
+def _once(found: dict[str, Any], name: str) -> None:
+    if name in found:
+        raise ConfigError(f"the secret {name} is given twice", hint=f"use {name}@HOST,HOST")
 
 
 def policy_options(function: F) -> F:

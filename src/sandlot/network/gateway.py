@@ -240,6 +240,7 @@ class Gateway:
         except Stopped as stopped:
             stream.reset()
             verdict, reason = stopped.verdict, stopped.reason
+            record.hint = stopped.hint or record.hint
         except OSError:
             stream.reset()
         except BaseException:

@@ -193,7 +193,8 @@ async def _shake_upstream(far: TlsClient, sock: socket.socket) -> list[bytes]:
         with contextlib.suppress(OSError):
             await loop.sock_sendall(sock, far.take())
         what = "the upstream's certificate: " if failure.verification else "the upstream's TLS: "
-        raise Stopped(what + failure.reason) from None
+        hint = "trust its authority with --upstream-ca" if failure.verification else ""
+        raise Stopped(what + failure.reason, hint=hint) from None
     except OSError as error:
         raise Stopped(f"the upstream's TLS: {error.strerror or error}") from None
 

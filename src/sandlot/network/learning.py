@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from ipaddress import ip_address
 
+from sandlot.network.addresses import special
 from sandlot.network.flow import Protocol, destination
 from sandlot.network.flows import FlowRecord
+from sandlot.network.rules import HOST_NAME
 
 
 def smallest_rules(flows: Iterable[FlowRecord]) -> list[str]:
@@ -15,5 +18,10 @@ def smallest_rules(flows: Iterable[FlowRecord]) -> list[str]:
     for flow in flows:
         if flow.protocol in ("tcp", "udp") and flow.verdict in ("open", "closed", "failed"):
             protocol: Protocol = "udp" if flow.protocol == "udp" else "tcp"
+            if flow.name == HOST_NAME:
+                rules.add(("host", flow.port, protocol))
+                continue
             rules.add((flow.name or flow.address, flow.port, protocol))
+            if flow.name and special(ip_address(flow.address)) is not None:
+                rules.add((flow.address, flow.port, protocol))  # a name alone does not open it
     return [destination(host, port, protocol) for host, port, protocol in sorted(rules)]

@@ -35,8 +35,9 @@ class Stream(Protocol):
 class Stopped(Exception):
     """A connection is not carried on; the text says why. `verdict` is what its record says."""
 
-    def __init__(self, reason: str, verdict: str = "failed") -> None:
+    def __init__(self, reason: str, verdict: str = "failed", hint: str = "") -> None:
         super().__init__(reason)
+        self.hint = hint
         self.reason = reason
         self.verdict = verdict
 

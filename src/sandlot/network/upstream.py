@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 from ipaddress import ip_address
@@ -56,12 +57,23 @@ def is_own(address: Address) -> bool:
 
 
 async def dial(address: Address, port: int) -> socket.socket:
-    """A TCP connection, not blocking.
+    """A TCP connection, not blocking. What stands for the host is its loopback, of either family:
+    many services listen on one only.
 
     Raises:
         OSError: it does not stand; TimeoutError after two minutes.
     """
-    target = real_target(address)
+    first = real_target(address)
+    try:
+        return await _connected(first, port)
+    except OSError:
+        if address in ROUTERS:
+            with contextlib.suppress(OSError):
+                return await _connected("127.0.0.1" if first == "::1" else "::1", port)
+        raise
+
+
+async def _connected(target: str, port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in target else socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)

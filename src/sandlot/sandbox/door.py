@@ -134,6 +134,7 @@ class Door:
 
     async def _stop(self, request: Stop) -> None:
         kill = bool(request.flags & Stop.KILL)
+        self._owner.kept = bool(request.flags & Stop.KEEP)
         await self._owner.stop(request.grace_ms / 1000, kill=kill)
         # The end closed this door; who asked sees the connection end.
 
@@ -226,9 +227,13 @@ async def connect(path: Path, name: str) -> GuestSession | None:
     return GuestSession(channel, sets_clock=False)
 
 
-async def ask_to_stop(session: GuestSession, *, grace: float, kill: bool) -> None:
-    """Let the program that runs the sandbox end it; returns when it is over."""
-    request = Stop(grace_ms=int(grace * 1000), flags=Stop.KILL if kill else 0)
+async def ask_to_stop(
+    session: GuestSession, *, grace: float, kill: bool, keep: bool = False
+) -> None:
+    """Let the program that runs the sandbox end it; returns when it is over. With `keep` it stays
+    there, also when it is one that is removed at its end."""
+    flags = (Stop.KILL if kill else 0) | (Stop.KEEP if keep else 0)
+    request = Stop(grace_ms=int(grace * 1000), flags=flags)
     stream = session.channel.open(request)
     try:
         answer = await stream.read_message()

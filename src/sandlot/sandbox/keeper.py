@@ -253,7 +253,7 @@ async def keep(name: str, descriptor: int, lock: int, values: int) -> int:
     except SandboxError as error:
         await keeper.fail(error)
         keeper.code = 125
-    if owner.record.auto_remove:
+    if owner.record.auto_remove and not owner.kept:
         with contextlib.suppress(SandboxError):
             host.sandboxes.remove(folder)
     return keeper.code

@@ -59,6 +59,9 @@ class Life(Looking):
         Raises:
             WrongState: the program that runs it hangs.
         """
+        await self._halt(grace, kill)
+
+    async def _halt(self, grace: float | str | None, kill: bool, *, keep: bool = False) -> None:
         if grace is None:
             seconds = self._record.stop_grace
         else:
@@ -75,19 +78,19 @@ class Life(Looking):
         patience = KILL_PATIENCE if kill else seconds + OWNER_PATIENCE
         try:
             async with asyncio.timeout(patience):
-                await self._ask_to_stop(seconds, kill)
+                await self._ask_to_stop(seconds, kill, keep)
         except TimeoutError:
             await self._owner_hangs(kill)
         finally:
             self._remote = None
 
-    async def _ask_to_stop(self, seconds: float, kill: bool) -> None:
+    async def _ask_to_stop(self, seconds: float, kill: bool, keep: bool) -> None:
         pause = 0.005
         while self._runs():
             session = await self._find_session()
             if session is not None:
                 with contextlib.suppress(SandboxError, BrokenPipeError):
-                    await ask_to_stop(session, grace=seconds, kill=kill)
+                    await ask_to_stop(session, grace=seconds, kill=kill, keep=keep)
                 self._remote = None
             # Its owner has the lock a moment before it has a door, and a moment longer.
             await asyncio.sleep(pause)
@@ -142,6 +145,7 @@ class Life(Looking):
 
         Raises:
             WrongState: another program runs it as its own.
+            SecretUnavailable: the value of a secret cannot be had; it runs on then.
         """
         if self._owner is None and not self._record.detached and self._runs():
             raise WrongState(
@@ -149,7 +153,13 @@ class Life(Looking):
                 f"{self._folder.run_state().owner})",
                 hint="only that program can restart it",
             )
-        await self.stop(grace=grace)
+        if self._record.secrets:
+            from sandlot.sandbox.secrecy import recorded_secrets
+            from sandlot.secrets import Vault
+
+            known = recorded_secrets(self._record, self._secrets)
+            await Vault(known, self._record.placeholders).read_all()
+        await self._halt(grace, False, keep=True)
         await self.start()
 
     async def _released(self) -> None:

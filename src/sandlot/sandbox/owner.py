@@ -45,6 +45,8 @@ class Owner:
         self.main = 0
         """The job that is the main command."""
         self.paused = False
+        self.kept = False
+        """Whether it stays at its end, though it is one that is removed then: it is restarted."""
         self.stopping = ""
         """Why it is being stopped, or empty."""
         self._main_ended = False  # before anybody asked for the end
@@ -53,6 +55,7 @@ class Owner:
         self.secrets: Mapping[str, Secret] = {}
         """Those that the program gave; the record says where the others come from."""
         self.reach: Reach | None = None
+        self._before = folder.run_state()
         self._host = host
         self._lock: FileLock | None = lock
         self._door = Door(self, door_path(host.paths.sockets, record.id))
@@ -190,10 +193,15 @@ class Owner:
             reason = "" if self._main_ended else self.stopping
             if not reason and self.owned is not None and not self.owned.wanted_end:
                 reason = "its machine died"
-            self.folder.write_run_state(
-                started=state.started, finished=time.time(), exit_code=state.exit_code,
-                restarts=self._restarts, oom=state.oom, reason=reason,
-            )  # fmt: skip
+            if self.owned is None and self._before.started:  # it did not start: all is as it was
+                before = dataclasses.asdict(self._before)
+                del before["running"]
+                self.folder.write_run_state(**before)
+            else:
+                self.folder.write_run_state(
+                    started=state.started, finished=time.time(), exit_code=state.exit_code,
+                    restarts=self._restarts, oom=state.oom, reason=reason,
+                )  # fmt: skip
             if state.started:
                 self._event("stopped", **({"reason": reason} if reason else {}))
         self._lock.release()

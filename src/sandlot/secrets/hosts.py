@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from sandlot.errors import ConfigError
 
+HOST_NAME = "host.sandlot.internal"
+"""What the sandbox calls the host; `host` for short."""
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _AMBIGUOUS = frozenset("\u00df\u03c2\u200c\u200d")
 _PORTED = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\]]+)(?::(?P<port>[0-9]{1,5}))?")
@@ -70,6 +72,8 @@ class HostPattern:
         if match["port"] and not 0 < port < 65536:
             raise ConfigError(f"the host `{text}` has no such port")
         name, suffix = match["host"], False
+        if name.strip().lower() == "host":
+            name = HOST_NAME  # as in rules
         if name.startswith("*."):
             name, suffix = name[2:], True
         if "*" in name or (suffix and "." not in name):

@@ -146,6 +146,7 @@ class Stop(Message):
 
     kind: ClassVar[int] = 0x41
     KILL: ClassVar[int] = 1
+    KEEP: ClassVar[int] = 2
     grace_ms: int = _tag(1, default=0)
     flags: int = _tag(2, default=0)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +59,19 @@ async def test_a_name_that_was_agreed_to_is_looked_up_and_reached() -> None:
         flow, decision = await side.gateway.judge.judge("tcp", ADDRESS, 443)
         assert decision.allowed and flow.name == "good.example.com"
         assert asked == ["evil.example.com:0", "good.example.com:0"]
+
+
+def test_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.openpty()
+    try:
+        monkeypatch.setattr(module, "TERMINAL", Path(os.ttyname(theirs)))
+        assert asking().ask is not None
+        os.write(ours, b"always\n")
+        assert module.on_terminal("may it? ") == "always\n"
+        assert b"may it? " in os.read(ours, 1000)
+    finally:
+        os.close(ours)
+        os.close(theirs)
 
 
 def test_without_a_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:

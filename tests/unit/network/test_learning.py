@@ -18,10 +18,12 @@ def test_each_once_and_nothing_that_was_refused() -> None:
             flow("93.184.216.34", 443, "b.example.com"), flow("93.184.216.35", 443, "b.example.com"),
             flow("93.184.216.34", 80, "a.example.com"), flow("8.8.8.8", 123, protocol="udp"),
             flow("2606:2800::1", 443), flow("10.0.0.1", 80, verdict="denied"),
+            flow("10.0.0.5", 5432, "db.example.com"), flow("10.231.0.1", 80, "host.sandlot.internal"),
             flow("", 53, "c.example.com", protocol="dns", verdict="denied"),
         ]
     )  # fmt: skip
     assert rules == [
-        "[2606:2800::1]:443", "8.8.8.8:123/udp", "a.example.com:80", "b.example.com:443",
+        "10.0.0.5:5432", "[2606:2800::1]:443", "8.8.8.8:123/udp", "a.example.com:80", "b.example.com:443",
+        "db.example.com:5432", "host:80",
     ]  # fmt: skip
     assert list(Network(rules).allow) == rules
