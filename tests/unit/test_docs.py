@@ -126,11 +126,12 @@ def test_every_promise_names_its_proof(promise: str) -> None:
 
 
 def escapes() -> list[str]:
-    """The rows of the tables in docs/security."""
+    """The rows of the tables in docs/security; what was tried in vain has no test of its own."""
     rows: list[str] = []
     for page in sorted((ROOT / "docs" / "security").glob("*.md")):
         found = re.findall(r"^\| .+ \|$", page.read_text(), re.MULTILINE)
-        rows += [row for row in found if not row.startswith("| escape |")]
+        heads = ("| escape |", "| attempt |")
+        rows += [row for row in found if not (row.startswith(heads) or row.endswith("| no |"))]
     return rows
 
 

@@ -86,6 +86,7 @@ async def opening(stream: Stream, sock: socket.socket, first: bytes) -> Opening:
             return Opening(sent, received, ended=not guest.cancelled() and not sent)
         first = sent
     reader, fresh = HelloReader(), first
+    known: bool | None = None
     while True:
         outcome = reader.feed(fresh)
         if isinstance(outcome, Hello):
@@ -93,7 +94,7 @@ async def opening(stream: Stream, sock: socket.socket, first: bytes) -> Opening:
         if isinstance(outcome, BrokenHello):
             return Opening(first, broken=outcome.reason)
         if outcome is not None:
-            known = looks_like_http(first)
+            known = known or looks_like_http(first)
             if known is False:
                 return Opening(first)
             if known and (_HEAD_END.search(first) or len(first) > LONGEST_HEAD):

@@ -25,6 +25,7 @@ from sandlot.network.judge import Judge
 from sandlot.network.limits import NetworkLimits
 from sandlot.network.policy import Network
 from sandlot.network.router import GUEST4, ROUTER4, host_addresses
+from sandlot.network.tls.trust import Trust
 from sandlot.network.upstream import dial, is_own
 from sandlot.wire import frames
 from sandlot.wire.messages import Failed, Ok, encode
@@ -275,6 +276,10 @@ async def test_a_value_waits_for_the_hook_also_when_the_upstream_speaks(
         assert w.server.got == b""
         running.close()
         await running.wait_closed()
+
+
+def test_a_common_name_is_no_name_of_a_host() -> None:
+    assert not Trust().context("a.example", 443, []).hostname_checks_common_name
 
 
 @pytest.mark.parametrize("field", [b"Range: bytes=0-5", b"If-Range: x", b"A-IM: feed"])

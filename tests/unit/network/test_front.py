@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 
 import pytest
 from hypothesis import given
@@ -27,6 +28,21 @@ REQUEST = b"GET /x HTTP/1.1\r\nHost: Api.Example.com:80\r\n\r\n"
 )  # fmt: skip
 def test_requests_are_told_from_the_rest(data: bytes, known: bool | None) -> None:
     assert looks_like_http(data) is known
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET " + b"\t" * 16000,
+        b"GET " + b" HTTP/1." * 2000,
+        b"a " + b" HTTP/1.1 \r\t" * 1200 + b"\n",
+    ],
+)
+def test_no_bytes_cost_more_than_one_look(data: bytes) -> None:
+    began = time.monotonic()
+    for _ in range(100):
+        looks_like_http(data)
+    assert time.monotonic() - began < 2
 
 
 @given(st.binary(max_size=300))
