@@ -45,7 +45,7 @@ async def test_connections_tell_the_truth(image: str) -> None:
 import errno, socket
 for host in ("{ROUTER4}", "host.sandlot.internal"):
     s = socket.create_connection((host, {port}), 60)
-    assert s.getpeername() == ("{ROUTER4}", {port}), s.getpeername()
+    assert s.getpeername()[:2] in (("{ROUTER4}", {port}), ("{ROUTER6}", {port}))
     s.sendall(b"x" * 300000)
     s.shutdown(socket.SHUT_WR)
     got = 0

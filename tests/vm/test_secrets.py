@@ -199,3 +199,38 @@ async def test_a_value_that_is_missing_or_wrong_is_told_at_once(image: str) -> N
     with pytest.raises(ConfigError, match="function"):
         await Sandbox.create(name, image=image, detached=True, secrets={"K": (lambda: "x", HOST)})
     assert name not in [found.record.name for found in await Sandbox.list()]
+
+
+async def test_a_restart_that_misses_a_value_leaves_it_running(
+    image: str, upstream: tuple[Upstream, int, int, str]
+) -> None:
+    server, named, _, bundle = upstream
+    sandbox = await Sandbox.create(
+        f"again-{os.getpid()}", image=image, memory="512M", network=Network(allow=["host"]),
+        detached=True, secrets={"API_KEY": (server.value, f"host:{named}")}, upstream_ca=bundle,
+    )  # fmt: skip
+    try:
+        found = await Sandbox.get(sandbox.name)
+        with pytest.raises(SecretUnavailable, match="API_KEY"):
+            await found.restart(grace=0)
+        fetched = await found.exec(["python3", "-c", FETCH, str(named)], timeout=120)
+        assert fetched.text == "value\n", fetched.stderr.decode()
+        await found.stop()
+        with pytest.raises(SecretUnavailable):
+            await found.start()
+        assert found.status == "stopped"
+    finally:
+        await sandbox.remove()
+
+
+async def test_what_is_removed_at_its_end_outlives_a_restart(image: str) -> None:
+    sandbox = await Sandbox._make(
+        name=f"rm-{os.getpid()}", image=image, memory="512M", detached=True, auto_remove=True,
+        command=["sleep", "1000"],
+    )  # fmt: skip
+    await sandbox.start()
+    await sandbox.exec("echo kept > /kept", check=True)
+    await sandbox.restart(grace=0)
+    assert (await sandbox.exec("cat /kept")).text == "kept\n"
+    await sandbox.stop(grace=0)
+    assert not sandbox.folder.path.exists()

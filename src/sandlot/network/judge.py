@@ -31,11 +31,14 @@ class Judge:
         self._hooks = hooks
         self._agreed: dict[tuple[str, str, int], str] = {}
         """What was agreed to for good, and which refusal that was about."""
+        self._replaced = 0
+        """How often the rules were replaced."""
         self.network = network
         self.policy: Policy = network.compile(self._host_addresses)
 
     def replace(self, network: Network) -> None:
         """Decide by other rules from now on; what was agreed to by `ask` is forgotten."""
+        self._replaced += 1
         self.policy = network.compile(self._host_addresses)
         self.network = network
         self._agreed.clear()
@@ -67,17 +70,17 @@ class Judge:
         """What rules and hooks say to a flow."""
         if address not in self._host_addresses and self._is_own(address):
             self._host_addresses.add(address)
-            self.policy = self.network.compile(self._host_addresses)
-        rules = self.policy
+            self.policy = self.policy.network.compile(self._host_addresses)
+        rules = self._replaced
         flow, decision = self.look(protocol, address, port)
         refusal = decision.rule
         if not decision.allowed and self._hooks.ask is not None and "built-in" not in decision.rule:
             answer, decision = await self._asked(flow, decision)
-            if answer == "always" and self.policy is rules:
+            if answer == "always" and self._replaced == rules:
                 self._agreed[self._key(flow)] = refusal
         if self._hooks.on_connect is not None:
             decision = await self._hook(self._hooks.on_connect, flow, decision)
-        if self.policy is not rules:  # they changed while a hook thought
+        if self._replaced != rules:  # they changed while a hook thought
             return await self.judge(protocol, address, port)
         return flow, decision
 
