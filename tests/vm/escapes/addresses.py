@@ -86,9 +86,9 @@ print(settled())
         "source-routed-by-bind",
         """
 with socket.socket() as s:
-    s.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, bytes([131, 7, 4]) + socket.inet_aton("10.0.0.5") + b"\\0")
     s.settimeout(5)
     try:
+        s.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, bytes([131, 7, 4]) + socket.inet_aton("10.0.0.5") + b"\\0")
         s.connect((GOOD_ADDRESS, TREASURE))
         print("IN")
     except OSError as error:
@@ -111,7 +111,7 @@ print(open_ports)
     ),
     Escape("fast-open", """
 with socket.socket() as s:
-    s.settimeout(10)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 20, 0))
     try:
         s.sendto(CATCH, 0x20000000, ("10.231.0.1", TREASURE))
         s.recv(1)

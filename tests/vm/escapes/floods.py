@@ -36,17 +36,13 @@ for s in held:
 print(exchange(f"GET / HTTP/1.1\\r\\nHost: {GOOD}:{WEB}\\r\\nConnection: close\\r\\n\\r\\n".encode(), WEB, tls=GOOD, wait=60))
 """, "200", _LED, users=_USER),
     Escape("endless-head", """
-s = socket.create_connection((GOOD, PLAIN), 15)
-sent = 0
+s = socket.create_connection((GOOD, PLAIN), 30)
 try:
-    s.sendall(b"GET / HTTP/1.1\\r\\n")
-    while sent < 4 << 20:
-        s.sendall(b"X-Filler: " + b"x" * 8000 + b"\\r\\n")
-        sent += 8000
-    print("all of it")
+    s.sendall(b"GET / HTTP/1.1\\r\\n" + (b"X-Filler: " + b"x" * 8000 + b"\\r\\n") * 25)
+    print(s.recv(100).split()[1].decode())
 except OSError as error:
-    print("stopped")
-""", "stopped", _LED, users=_USER),
+    print(name_of(error))
+""", "431|ECONNRESET|EPIPE", _LED, users=_USER),
     Escape("flood-of-datagrams", """
 s = socket.socket(socket.AF_INET, UDP)
 for number in range(3000):
