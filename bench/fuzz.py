@@ -9,6 +9,7 @@ written to the working folder, as libFuzzer does.
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 import tempfile
 from collections.abc import Callable
@@ -157,9 +158,8 @@ def main() -> None:
     except ImportError:
         sys.exit("this needs a coverage-guided fuzzer: pip install atheris")
     with atheris.instrument_imports(include=["sandlot"]):
-        import sandlot.network.dns.service
-        import sandlot.network.http.head
-        import sandlot.network.tls.hello  # noqa: F401
+        for name in ("dns.service", "http.head", "tls.hello"):
+            importlib.import_module(f"sandlot.network.{name}")
     folder = Path(tempfile.gettempdir()) / "sandlot-fuzz" / arguments.target
     folder.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(_seeds(arguments.target)):

@@ -14,6 +14,7 @@ import socket
 import ssl
 import sys
 import time
+from collections.abc import Awaitable, Callable
 
 from sandlot.guest.channel import Channel, ChannelStream
 from sandlot.network.router import GUEST4, ROUTER4
@@ -222,14 +223,14 @@ async def main() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cadata=first["authority"])
     end = GuestEnd(channel, context, first["key"])
-    work = {
+    work: dict[str, Callable[..., Awaitable[object]]] = {
         "down": end.down, "up": end.up, "connect": end.measure_connect,
         "tls-connect": end.tls_connect, "tls-down": end.tls_down, "tls-up": end.tls_up,
         "requests": end.requests, "idle": end.idle, "tls-idle": end.tls_idle,
     }  # fmt: skip
     while line := await asyncio.to_thread(sys.stdin.readline):
         what, *numbers = json.loads(line)
-        print(json.dumps(await work[what](*numbers)), flush=True)  # type: ignore[operator]
+        print(json.dumps(await work[what](*numbers)), flush=True)
 
 
 if __name__ == "__main__":

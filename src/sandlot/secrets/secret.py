@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from typing import Literal, NoReturn, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NoReturn, TypeAlias
 
 from sandlot.errors import ConfigError
 from sandlot.secrets.hosts import HostPattern
@@ -96,7 +96,7 @@ class Secret:
         }
 
     @classmethod
-    def from_record(cls, record: dict[str, object]) -> Secret:
+    def from_record(cls, record: Mapping[str, Any]) -> Secret:
         """What `to_record` wrote. A value or callable is missing then, until it is given again.
 
         Raises:
@@ -108,15 +108,15 @@ class Secret:
                 raise TypeError
             secret = cls(
                 "-",
-                hosts=record["hosts"],  # type: ignore[arg-type]
-                inject=record["inject"],  # type: ignore[arg-type]
-                on_misuse=record["on_misuse"],  # type: ignore[arg-type]
+                hosts=record["hosts"],
+                inject=record["inject"],
+                on_misuse=record["on_misuse"],
                 plain_http=record["plain_http"] is True,
                 mask_echo=record["mask_echo"] is True,
             )
             secret.source = from_description(described)
             if (refresh := record["refresh"]) is not None:
-                secret.source.refresh = float(refresh)  # type: ignore[arg-type]
+                secret.source.refresh = float(refresh)
         except (KeyError, TypeError) as error:
             raise ConfigError("the record of a secret is damaged") from error
         return secret

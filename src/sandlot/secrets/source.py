@@ -11,6 +11,7 @@ import inspect
 import os
 import shlex
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -27,26 +28,26 @@ REFRESH_SECONDS = 60.0
 Callee = Callable[[], "str | bytes | Awaitable[str | bytes]"]
 
 
-class Source:
+class Source(ABC):
     """One source. `refresh` is for how many seconds a value stays good."""
 
     refresh: float = 0.0
 
+    @abstractmethod
     def describe(self) -> dict[str, object]:
         """What a record may hold of it; `from_description` reads it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def words(self) -> str:
         """What to call it in a message."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def read(self) -> bytes:
         """The value now.
 
         Raises:
             SecretUnavailable: it is missing, empty, too long, or its command failed.
         """
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         return f"<{self.words()}>"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from pathlib import Path as HostPath
-from typing import TypeVar
 
 from sandlot.files import files as origin
 from sandlot.files import streams, watch
@@ -16,28 +15,7 @@ from sandlot.files.paths import Path
 from sandlot.files.streams import Data
 from sandlot.files.transfer import Progress
 from sandlot.files.watch import FileEvent
-from sandlot.sync.portal import run
-
-T = TypeVar("T")
-
-
-def each(source: AsyncGenerator[T, None]) -> Iterator[T]:
-    """An asynchronous generator, driven from here."""
-
-    async def step() -> tuple[bool, T | None]:
-        try:
-            return True, await anext(source)
-        except StopAsyncIteration:
-            return False, None
-
-    try:
-        while True:
-            there, item = run(step())
-            if not there:
-                return
-            yield item  # type: ignore[misc]
-    finally:
-        run(source.aclose())
+from sandlot.sync.portal import drained, run
 
 
 class FileReader:
@@ -205,7 +183,7 @@ class Files:
 
     def walk(self, path: Path = ".", *, user: str | None = None) -> Iterator[FileInfo]:
         """See `sandlot.Files.walk`."""
-        return each(self._files.walk(path, user=user))
+        return drained(self._files.walk(path, user=user))
 
     def remove(
         self,
@@ -311,8 +289,8 @@ class Files:
         user: str | None = None,
     ) -> Iterator[bytes]:
         """See `sandlot.Files.get_archive`."""
-        return each(self._files.get_archive(source, name=name, follow=follow, user=user))
+        return drained(self._files.get_archive(source, name=name, follow=follow, user=user))
 
     def upper_layer(self) -> Iterator[bytes]:
         """See `sandlot.Files.upper_layer`."""
-        return each(self._files.upper_layer())
+        return drained(self._files.upper_layer())
