@@ -28,7 +28,10 @@ def leftovers(state: Path) -> list[str]:
     found += [f"sandbox {path}" for path in state.glob("**/sandboxes/*")]
     found += [f"half made: {path}" for path in state.glob("**/templates/*.new*")]
     temporary = Path(tempfile.gettempdir())
-    found += [f"temporary file {path}" for path in temporary.glob("sandlot*")]
+    began = (state / "began").stat().st_mtime  # what is older is another program's
+    for path in temporary.glob("sandlot*"):
+        if path.stat().st_ctime >= began:
+            found.append(f"temporary file {path}")
     return found
 
 
