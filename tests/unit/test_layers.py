@@ -54,6 +54,7 @@ PURE = [
             "flow",
             "learning",
             "limits",
+            "quic",
             "matching",
             "names",
             "policy",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sandlot.cli.options import Whole, network_of, policy_options
+from sandlot.cli.options import POLICY_FLAGS, Whole, network_of, policy_options
 from sandlot.cli.output import as_json
 
 if TYPE_CHECKING:
@@ -95,6 +95,8 @@ def show(name: str, json_: bool) -> None:
         for rule in policy[verb]:
             click.echo(f"{verb} {rule}")
     click.echo(f"default {policy['default']}")
+    if policy["hidden_names"]:
+        click.echo("hidden names pass")
 
 
 @network.command(
@@ -110,7 +112,7 @@ def set_(name: str, add: bool, **options: Any) -> None:
     from sandlot.network.policy import Network
     from sandlot.sandbox.sandbox import Sandbox
 
-    if not (options["allow"] or options["deny"] or options["network"]):
+    if not any(options[flag] for flag in POLICY_FLAGS):
         raise click.UsageError("say what it may reach with --allow, --deny or --network")
 
     async def work() -> int:
@@ -121,6 +123,7 @@ def set_(name: str, add: bool, **options: Any) -> None:
             wanted = Network(
                 [*before.allow, *options["allow"]], [*before.deny, *options["deny"]],
                 options["network"] or before.default,
+                hidden_names=options["hidden_names"] or before.hidden_names,
             )  # fmt: skip
         return await sandbox.network.update(wanted)
 

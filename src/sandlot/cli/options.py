@@ -114,6 +114,7 @@ def making(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+POLICY_FLAGS = ("allow", "deny", "network", "hidden_names")
 DOCKERS_NETWORKS = {"none": "deny", "bridge": "public", "default": "public"}
 
 
@@ -133,12 +134,15 @@ def _network_word(ctx: click.Context, param: click.Parameter, value: str | None)
 
 
 def network_of(options: dict[str, Any]) -> Any:
-    """The policy that --network, --allow and --deny say; None when they say nothing."""
-    if not (options["allow"] or options["deny"] or options["network"]):
+    """The policy that the flags of `policy_options` say; None when they say nothing."""
+    if not any(options[name] for name in POLICY_FLAGS):
         return None
     from sandlot.network.policy import Network
 
-    return Network(options["allow"] or None, options["deny"], options["network"])
+    return Network(
+        options["allow"] or None, options["deny"], options["network"],
+        hidden_names=options["hidden_names"],
+    )  # fmt: skip
 
 
 def secrets_of(variables: Sequence[str], files: Sequence[str]) -> dict[str, Any] | None:
@@ -179,6 +183,11 @@ def _once(found: dict[str, Any], name: str) -> None:
 def policy_options(function: F) -> F:
     """--network, --allow, --deny: what may be reached."""
     for option in (
+        click.option(
+            "--hidden-names", is_flag=True,
+            help="Under rules on names, let pass what hides its own: encrypted TLS hellos (ECH), "
+            "which browsers always seem to send, and QUIC.",
+        ),
         click.option(
             "--network", "--net", metavar="WHAT", callback=_network_word,
             help="What becomes of the rest: deny (Docker's none), public or open; deny with "

@@ -17,6 +17,7 @@ from sandlot.network.flow import Address, Flow
 from sandlot.network.flows import FlowLog, FlowRecord
 from sandlot.network.judge import Judge
 from sandlot.network.limits import Pace
+from sandlot.network.quic import begins_quic
 from sandlot.network.relay import Counted
 from sandlot.network.router import DNS_PORT, ROUTERS
 from sandlot.network.upstream import DENIED, guest_errno, real_target
@@ -194,10 +195,18 @@ class Datagrams:
         asyncio.get_running_loop().add_reader(sock.fileno(), self._readable, key, pair)
         waiting, pair.waiting = pair.waiting, []
         for data in waiting:
-            self._put(key, pair, data)
+            if self._pairs.get(key) is pair:
+                self._put(key, pair, data)
 
     def _put(self, key: Key, pair: _Pair, data: bytes) -> None:
         assert pair.sock is not None
+        if begins_quic(data) and self._hidden(pair):
+            reason = "QUIC hides the name that it asks for"
+            if pair.record is not None:
+                pair.record.hint = "use TLS over TCP in the program, or let hidden names pass"
+            self._end(key, "denied", reason)
+            self._unreachable(key, DENIED)
+            return
         try:
             pair.sock.send(data)
             pair.count.sent += len(data)
@@ -205,6 +214,14 @@ class Datagrams:
             pass  # lost, as on a full line
         except OSError as error:
             self._unreachable(key, guest_errno(error))
+
+    def _hidden(self, pair: _Pair) -> bool:
+        judge = self._judge
+        return (
+            pair.flow is not None
+            and not judge.network.hidden_names
+            and judge.by_name_alone(pair.flow)
+        )
 
     # -- to the guest ----------------------------------------------------------------------
 

@@ -261,7 +261,7 @@ class Gateway:
         names = self.judge.names_of(flow.address)
         inside = self.interceptor
         secret = inside is not None and any(inside.concerns(name, flow.port) for name in names)
-        by_name = flow.name is not None and not self.judge.without_name(flow).allowed
+        by_name = self.judge.by_name_alone(flow)
         plain = inside is not None and any(inside.in_plain_http(name, flow.port) for name in names)
         if not (secret or by_name or plain):
             await relay(stream, sock, count, stream.unread(), self._pace)
@@ -270,11 +270,13 @@ class Gateway:
             begun = await opening(stream, sock, stream.unread())
             flow = self._named(flow, begun)
             record.name = flow.name
-            if begun.hello is not None and inside is not None:
-                if inside.concerns(flow.name, flow.port):
-                    await inside.tls(stream, sock, flow, record, count, begun.hello, begun.sent)
-                    return
-            elif begun.http and (by_name or plain) and flow.name is not None:
+            hello = begun.hello
+            if hello is not None and inside is not None and inside.concerns(flow.name, flow.port):
+                await inside.tls(stream, sock, flow, record, count, hello, begun.sent)
+                return
+            if hello is not None and hello.ech and by_name:
+                self._hidden(flow)
+            if begun.http and (by_name or plain) and flow.name is not None:
                 inside = inside or self._plain_interceptor()
                 await inside.plain(stream, sock, flow, record, count, begun.sent)
                 return
@@ -285,6 +287,19 @@ class Gateway:
             abort(sock)
             raise
         await relay(stream, sock, count, begun.sent, self._pace)
+
+    def _hidden(self, flow: Flow) -> None:
+        """An encrypted hello may ask for any name that the server at this address serves.
+
+        Raises:
+            Stopped: that is not allowed.
+        """
+        if not self.judge.network.hidden_names:
+            raise Stopped(
+                f"its TLS hello to {flow.name} hides a name (ECH), or pretends to",
+                "denied",
+                "switch the encrypted hello off in the program, or let hidden names pass",
+            )
 
     def _plain_interceptor(self) -> Interceptor:
         # Most sandboxes need nothing of TLS and HTTP, which would cost each of them its import.

@@ -56,6 +56,10 @@ class Judge:
         """What the rules say to a flow when its name does not count."""
         return self.policy.decide(replace(flow, name=None))
 
+    def by_name_alone(self, flow: Flow) -> bool:
+        """Whether nothing but a rule on its name lets a flow through."""
+        return flow.name is not None and not self.without_name(flow).allowed
+
     def still(self, flow: Flow) -> Decision:
         """What the rules say now to a flow that goes on, whose name may have lapsed since."""
         return self._with_agreed(flow, self.policy.decide(flow))
@@ -94,7 +98,7 @@ class Judge:
             return False
         self.policy = Network(
             [*self.policy.network.allow, name], self.policy.network.deny,
-            self.policy.network.default,
+            self.policy.network.default, hidden_names=self.network.hidden_names,
         ).compile(self._host_addresses)  # fmt: skip
         return True
 

@@ -32,6 +32,9 @@ class Network:
         deny: rules of what may not be.
         default: what becomes of the rest: `"deny"`; `"public"`, the public internet; `"open"`, also
             private networks. `"deny"` when `allow` is given, `"public"` otherwise.
+        hidden_names: let pass what hides the name that it asks for where only a rule on that name
+            opens the way: TLS with an encrypted hello (ECH), which browsers always seem to send,
+            and QUIC. Refused otherwise, since the server may be asked for any other name.
 
     A rule is `TARGET[:PORT[-PORT]][/tcp|/udp]`, its target a name, `*.suffix`, an address, a CIDR
     range, `host` or `*`. The most specific rule counts, separately among rules on addresses and on
@@ -47,6 +50,7 @@ class Network:
     allow: tuple[str, ...]
     deny: tuple[str, ...]
     default: Default
+    hidden_names: bool
     rules: tuple[tuple[str, Rule], ...] = field(repr=False, compare=False)
 
     def __init__(
@@ -54,7 +58,13 @@ class Network:
         allow: Iterable[str] | None = None,
         deny: Iterable[str] | None = None,
         default: Default | None = None,
+        *,
+        hidden_names: bool = False,
     ) -> None:
+        if not isinstance(hidden_names, bool):
+            raise ConfigError(
+                f"the network's hidden_names is {hidden_names!r}", hint="use True or False"
+            )
         chosen = default or ("public" if allow is None else "deny")
         if chosen not in DEFAULTS:
             raise ConfigError(
@@ -65,6 +75,7 @@ class Network:
             texts = tuple(str(rule) for each, rule in rules if each == verb)
             object.__setattr__(self, verb, texts)
         object.__setattr__(self, "default", chosen)
+        object.__setattr__(self, "hidden_names", hidden_names)
         object.__setattr__(self, "rules", rules)
 
     @classmethod
@@ -96,7 +107,10 @@ class Network:
 
     def to_json(self) -> dict[str, Any]:
         """As plain data; `from_json` reads it."""
-        return {"default": self.default, "allow": list(self.allow), "deny": list(self.deny)}
+        return {
+            "default": self.default, "allow": list(self.allow), "deny": list(self.deny),
+            "hidden_names": self.hidden_names,
+        }  # fmt: skip
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Network:
@@ -105,13 +119,16 @@ class Network:
         Raises:
             ConfigError: it is something else.
         """
-        if not isinstance(data, Mapping) or set(data) != {"default", "allow", "deny"}:
+        known = {"default", "allow", "deny"}
+        # Records of earlier versions know nothing of hidden names.
+        if not isinstance(data, Mapping) or set(data) - {"hidden_names"} != known:
             raise ConfigError(
                 f"{str(data)[:80]!r} is no network policy", hint="use default, allow and deny"
             )
         if not data["default"]:
             raise ConfigError("the network policy has no default", hint="use deny, public or open")
-        return cls(data["allow"], data["deny"], data["default"])
+        hidden = data.get("hidden_names", False)
+        return cls(data["allow"], data["deny"], data["default"], hidden_names=hidden)
 
 
 def _rules(verb: str, rules: Iterable[str] | None) -> list[tuple[str, Rule]]:

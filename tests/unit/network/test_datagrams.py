@@ -16,6 +16,8 @@ from sandlot.wire.messages import Failed, Jobs, encode
 from sandlot.wire.network import Datagram, Unreachable
 from tests.unit.network.harness import HOST, guest
 from tests.unit.network.test_gateway import until
+from tests.unit.network.test_nameserver import ask as lookup
+from tests.unit.network.test_nameserver import upstream
 
 REMOTE = ip_address(HOST).packed
 
@@ -60,6 +62,32 @@ async def test_answers_come_back_to_the_port_that_asked() -> None:
         side.datagrams.put(sent(port, b"four"))
         answer = await side.datagrams.read_message()
         assert isinstance(answer, Unreachable) and answer.errno == 13
+
+
+@pytest.mark.parametrize(("hidden_names", "verdict"), [(False, "denied"), (True, "open")])
+async def test_quic_under_a_rule_on_a_name(hidden_names: bool, verdict: str) -> None:
+    initial = b"\xc3\0\0\0\1" + bytes(1195)
+    policy = Network(allow=["api.example.com"], hidden_names=hidden_names)
+    async with (
+        upstream("93.184.216.34") as (_, resolver),
+        guest(policy, resolver=resolver) as side,
+    ):
+        await lookup(side, "api.example.com")
+        target = ip_address("93.184.216.34").packed
+        side.datagrams.put(sent(443, initial, target))
+        await until(lambda: any(flow.protocol == "udp" for flow in side.gateway.log.all()))
+        flow = side.gateway.log.all()[-1]
+        if verdict == "denied":
+            answer = await side.datagrams.read_message()
+            assert isinstance(answer, Unreachable) and answer.errno == 13
+            assert "QUIC" in flow.reason and flow.sent == 0
+        assert flow.verdict == verdict
+
+
+async def test_quic_to_an_address_that_a_rule_names() -> None:
+    async with shouting() as port, guest(Network(allow=["host"])) as side:
+        side.datagrams.put(sent(port, b"\xc3\0\0\0\1" + bytes(1195)))
+        assert isinstance(await side.datagrams.read_message(), Datagram)
 
 
 async def test_refusals_and_closed_ports_are_told() -> None:

@@ -29,6 +29,7 @@ from tests.unit.network.harness import Guest, guest
 from tests.unit.network.test_gateway import until
 from tests.unit.network.test_nameserver import ask, upstream
 from tests.unit.network.tls.test_authority import client_context
+from tests.unit.network.tls.test_hello import extension, hello, record, server_name
 
 HOST, OTHER, ADDRESS = "api.example.com", "other.example.com", "93.184.216.34"
 VALUE = "sk-the-value-that-stays-here-0123456789"
@@ -100,7 +101,12 @@ def world(
 ) -> Callable[..., contextlib.AbstractAsyncContextManager[World]]:
     @contextlib.asynccontextmanager
     async def make(
-        *, tls: bool = True, trusted: bool = True, hooks: Hooks | None = None, **options: object
+        *,
+        tls: bool = True,
+        trusted: bool = True,
+        hooks: Hooks | None = None,
+        hidden_names: bool = False,
+        **options: object,
     ) -> AsyncIterator[World]:
         server = Server()
         context = server.authority.server_context(server.name, ["http/1.1"]) if tls else None
@@ -120,7 +126,7 @@ def world(
         inside = Interceptor(
             vault, authority, Trust(extra_ca=bundle, gets_secrets=vault.concerns), hooks
         )
-        network = Network(allow=[HOST, OTHER])
+        network = Network(allow=[HOST, OTHER], hidden_names=hidden_names)
         async with (
             upstream(ADDRESS) as (_, resolver),
             guest(network, resolver=resolver, interceptor=inside, hooks=hooks) as side,
@@ -182,6 +188,51 @@ async def test_a_name_that_was_not_looked_up_is_refused(world: Make) -> None:
         flow = await w.ended()
         assert flow.verdict == "denied" and "elsewhere.example.com" in flow.reason
         assert w.server.got == b""
+
+
+ENCRYPTED = record(hello(server_name(OTHER.encode()), extension(0xFE0D, b"\0whatever")))
+
+
+async def test_an_encrypted_hello_under_a_rule_on_a_name_is_refused(world: Make) -> None:
+    """The server at the address may be asked for any name by it; browsers only pretend to."""
+    async with world() as w:
+        await ask(w.side, OTHER)
+        stream = await w.connect()
+        await stream.write(ENCRYPTED)
+        assert await stream.read() == b"" and stream.was_reset
+        flow = await w.ended()
+        assert flow.verdict == "denied" and "ECH" in flow.reason and "hidden names" in flow.hint
+        assert flow.sent == 0
+
+
+async def test_an_encrypted_hello_passes_where_the_policy_lets_hidden_names_pass(
+    world: Make,
+) -> None:
+    async with world(hidden_names=True, tls=False) as w:
+        await ask(w.side, OTHER)
+        stream = await w.connect()
+        await stream.write(ENCRYPTED)
+        await until(lambda: w.server.got == ENCRYPTED)
+        stream.finish()
+        assert await stream.read() == b""
+        assert (await w.ended()).verdict == "closed"
+
+
+async def test_a_host_that_is_looked_into_is_asked_by_the_name_that_everybody_sees(
+    world: Make,
+) -> None:
+    async with world() as w:
+        stream = await w.connect()
+        await stream.write(ENCRYPTED.replace(OTHER.encode(), HOST.encode().rjust(len(OTHER), b"x")))
+        assert await stream.read() == b"" and stream.was_reset  # of another length, so another name
+        assert (await w.ended()).verdict == "denied"
+        stream = await w.connect()
+        await stream.write(
+            record(hello(server_name(HOST.encode()), extension(0xFE0D, b"\0whatever")))
+        )
+        assert (await stream.read()).startswith(b"\x15\x03")  # the gateway's alert: no shared group
+        stream.finish()
+        assert "the guest's TLS" in (await w.ended()).reason
 
 
 async def test_a_hello_that_is_wrong_is_refused(world: Make) -> None:

@@ -317,6 +317,7 @@ def test_json_gives_the_same_policy(network: Network) -> None:
         None, [], "x", {}, {"default": "deny"}, {"default": "deny", "allow": [], "deny": [], "x": 1},
         {"default": None, "allow": [], "deny": []}, {"default": "all", "allow": [], "deny": []},
         {"default": "deny", "allow": "a.com", "deny": []},
+        {"default": "deny", "allow": [], "deny": [], "hidden_names": 1},
         {"default": "deny", "allow": [1], "deny": []}, {"default": "deny", "allow": 5, "deny": []},
     ],
 )  # fmt: skip
@@ -324,6 +325,12 @@ def test_other_json_is_refused(data) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ConfigError) as caught:
         Network.from_json(data)
     assert caught.value.hint
+
+
+def test_the_json_of_earlier_versions_hides_no_names() -> None:
+    data = {"default": "deny", "allow": ["a.com"], "deny": []}
+    assert Network.from_json(data) == Network(["a.com"])
+    assert Network.from_json({**data, "hidden_names": True}).hidden_names
 
 
 def test_wrong_arguments() -> None:
@@ -337,7 +344,10 @@ def test_wrong_arguments() -> None:
 
 def test_a_policy_is_shown_as_it_can_be_written() -> None:
     network = Network(allow=["A.com"], deny=["10.0.0.0/8"])
-    assert repr(network) == "Network(allow=('a.com',), deny=('10.0.0.0/8',), default='deny')"
+    assert (
+        repr(network)
+        == "Network(allow=('a.com',), deny=('10.0.0.0/8',), default='deny', hidden_names=False)"
+    )
     assert isinstance(network.compile(), Policy)
 
 

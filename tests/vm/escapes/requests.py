@@ -69,6 +69,17 @@ try:
 except OSError as error:
     print(name_of(error))
 """, rf"shaken|{_CUT}", _LED),
+    Escape("encrypted-hello-elsewhere", """
+# To a host that is allowed by its name and not looked into: what the server makes of it is unknown.
+host = "other.trick.example"
+name = host.encode()
+sni = struct.pack("!HHHBH", 0, len(name) + 5, len(name) + 3, 0, len(name)) + name
+ech = b"\\0" + struct.pack("!HHBH", 1, 1, 7, 32) + b"k" * 32 + struct.pack("!H", 64) + b"e" * 64
+extensions = sni + struct.pack("!HH", 0xFE0D, len(ech)) + ech
+body = b"\\3\\3" + os.urandom(32) + b"\\0" + b"\\0\\2\\x13\\1" + b"\\1\\0" + struct.pack("!H", len(extensions)) + extensions
+hello = b"\\1" + len(body).to_bytes(3, "big") + body
+print(exchange(b"\\x16\\3\\1" + struct.pack("!H", len(hello)) + hello, OTHER, host))
+""", _CUT, ("93.184.216.36",)),
     _plain("other-host", "b'GET / HTTP/1.1\\r\\nHost: evil.example\\r\\n\\r\\n'", f"421|{_CUT}"),
     _plain("other-host-second", f"(f'GET / HTTP/1.1\\r\\nHost: {{GOOD}}:{{PLAIN}}\\r\\n\\r\\n{_SMUGGLED}').encode()", f"200 421|200|{_CUT}"),
     _plain("two-hosts", "f'GET / HTTP/1.1\\r\\nHost: {GOOD}:{PLAIN}\\r\\nHost: evil.example\\r\\n\\r\\n'.encode()", f"400|{_CUT}"),
