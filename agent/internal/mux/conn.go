@@ -2,9 +2,12 @@
 package mux
 
 import (
+	"errors"
 	"os"
 	"runtime/debug"
 	"sync"
+	"syscall"
+	"time"
 
 	"sandlot/agent/internal/wire"
 )
@@ -149,15 +152,29 @@ func (c *Conn) writeLoop() {
 			c.out = spare[:0]
 			c.release()
 			c.mu.Unlock()
-			if _, err := c.port.Write(sending); err != nil {
-				c.log("channel: write: " + err.Error())
-			}
+			c.writeAll(sending)
 			if spare = sending; cap(spare) > 4*outLimit {
 				spare = nil
 			}
 			c.mu.Lock()
 		}
 		c.mu.Unlock()
+	}
+}
+
+// writeAll writes to the port. The kernel copies what is written, and may have no memory for that
+// at the moment: a frame that were dropped for it would let both sides wait for ever.
+func (c *Conn) writeAll(p []byte) {
+	for len(p) > 0 {
+		n, err := c.port.Write(p)
+		if p = p[n:]; err == nil {
+			continue
+		}
+		c.log("channel: write: " + err.Error())
+		if !errors.Is(err, syscall.ENOMEM) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -112,5 +111,7 @@ def explained(call: Callable[P, R]) -> Callable[P, R]:
 def _instead(name: str, known: tuple[str, ...]) -> str:
     meant = _HABITS.get(name.lower())
     if meant not in known:
+        import difflib
+
         meant = next(iter(difflib.get_close_matches(name.lower(), known, 1)), None)
     return f"; did you mean {meant}=?" if meant else f"; it has {', '.join(known)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
@@ -85,6 +84,8 @@ def dead_doors(sockets: Path, known: Collection[str]) -> Iterator[Path]:
 
 def _deserted(path: Path) -> bool:
     """Whether nobody listens at a socket."""
+    import socket  # here: few listings meet a door that nobody is known to have
+
     with socket.socket(socket.AF_UNIX) as sock:
         sock.setblocking(False)
         try:

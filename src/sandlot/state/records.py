@@ -11,8 +11,6 @@ import contextlib
 import fcntl
 import json
 import os
-import secrets
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -91,6 +89,28 @@ class RunState:
     ports: list[dict[str, Any]] = field(default_factory=list)
 
 
+_STATE = frozenset(RunState.__dataclass_fields__)
+
+
+def _read(path: str) -> bytes:
+    """A small file, with a third of what Path.read_bytes costs: listings read many."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(descriptor, 65536)
+        if len(data) < 65536:
+            return data
+        with open(descriptor, "rb", closefd=False) as rest:
+            return data + rest.read()
+    finally:
+        os.close(descriptor)
+
+
+def _remove_tree(path: Path) -> None:
+    import shutil  # here: a listing removes nothing
+
+    shutil.rmtree(path, ignore_errors=True)
+
+
 class SandboxFolder:
     """One sandbox on disk."""
 
@@ -132,7 +152,7 @@ class SandboxFolder:
             StateError: its record cannot be read.
         """
         try:
-            data = json.loads((self.path / "sandbox.json").read_text())
+            data = json.loads(_read(f"{self.path}/sandbox.json"))
             if not self.path.name.startswith("."):
                 data["name"] = self.path.name
             return SandboxRecord(**data)
@@ -152,10 +172,10 @@ class SandboxFolder:
         """As its owner left it; a dead owner means not running."""
         data: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError):
-            read = json.loads((self.path / "run.json").read_text())
+            read = json.loads(_read(f"{self.path}/run.json"))
             data = read if isinstance(read, dict) else {}
         data["running"] = is_held(self.lock_path)
-        known = {k: v for k, v in data.items() if k in RunState.__dataclass_fields__}
+        known = {k: v for k, v in data.items() if k in _STATE}
         return RunState(**known)
 
     def note_exit(self, exit_code: int) -> None:
@@ -179,7 +199,7 @@ def write_json(path: Path, data: Any) -> None:
     Raises:
         StateError: the disk is full or not writable.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
         partial.write_text(json.dumps(data))
         partial.replace(path)
@@ -253,7 +273,7 @@ class SandboxFolders:
         except BaseException:
             if lock is not None:
                 lock.release()
-            shutil.rmtree(partial, ignore_errors=True)
+            _remove_tree(partial)
             raise
 
     def _refuse_taken(self, name: str) -> None:
@@ -290,11 +310,13 @@ class SandboxFolders:
         """Every sandbox, by name; with `sweep`, leftovers of dead programs are cleaned away."""
         folders = []
         half_made = []
-        for path in sorted(self._root.iterdir()):
-            if path.name.startswith("."):
-                half_made.append(path)
-            elif path.is_dir():
-                folder = SandboxFolder(path)
+        with os.scandir(self._root) as scan:
+            entries = sorted((each.name, each.is_dir()) for each in scan)
+        for name, is_folder in entries:
+            if name.startswith("."):
+                half_made.append(self._root / name)
+            elif is_folder:
+                folder = SandboxFolder(self._root / name)
                 if not (sweep and self._left_behind(folder)):
                     folders.append(folder)
         if half_made and sweep:
@@ -315,13 +337,13 @@ class SandboxFolders:
         with self._sweeping(alone=True) as alone:
             for path in paths:
                 if alone and path.is_dir() and not is_held(path / "owner.lock"):
-                    shutil.rmtree(path, ignore_errors=True)
+                    _remove_tree(path)
 
     def _left_behind(self, folder: SandboxFolder) -> bool:
         """Write down the end of an owner that was killed, and remove a `--rm` sandbox of its."""
         try:
-            ran = (folder.path / "run.json").read_bytes()
-            made = (folder.path / "sandbox.json").read_bytes()
+            ran = _read(f"{folder.path}/run.json")
+            made = _read(f"{folder.path}/sandbox.json")
         except OSError:
             return False
         ended = b'"owner"' not in ran or b'"owner": 0' in ran
@@ -364,7 +386,7 @@ class SandboxFolders:
                 hint=f"stop it with `sandlot stop {folder.path.name}`, or use `rm -f`",
             )
         try:
-            doomed = self._root / f".rm-{secrets.token_hex(6)}"
+            doomed = self._root / f".rm-{os.urandom(6).hex()}"
             name, id, image = folder.path.name, "", ""
             with contextlib.suppress(SandboxNotFound, StateError):
                 record = folder.record()
@@ -374,7 +396,7 @@ class SandboxFolders:
             except FileNotFoundError:
                 raise SandboxNotFound(f"no sandbox is named {folder.path.name!r}") from None
             self.events.append("removed", name, id, image)
-            shutil.rmtree(doomed, ignore_errors=True)
+            _remove_tree(doomed)
         finally:
             mine.release()
 

@@ -146,14 +146,16 @@ class Mux:
         view, sent = memoryview(data), 0
         total = min(len(view), stream.send_credit)
         while sent < total:
-            if self._send_ring is not None and total - sent >= SHARED_FROM:
-                piece = view[sent : min(total, sent + frames.MAX_SHARED)]
-                offset = self._send_ring.put(piece)
-                if offset is None:
-                    break
+            ring = self._send_ring if total - sent >= SHARED_FROM else None
+            most = min(frames.MAX_SHARED, ring.room()) if ring is not None else 0
+            if ring is not None and not most and not ring.small:
+                break  # the peer tells when it has taken what is there
+            piece = view[sent : min(total, sent + (most or frames.MAX_PAYLOAD))]
+            if ring is not None and most:
+                offset = ring.put(piece)
+                assert offset is not None
                 self._emit(number, stream, Type.SHARED, len(piece), payload=OFFSET.pack(offset))
             else:
-                piece = view[sent : min(total, sent + frames.MAX_PAYLOAD)]
                 self._emit(number, stream, Type.DATA, len(piece), payload=piece)
             sent += len(piece)
         stream.send_credit -= sent

@@ -6,6 +6,8 @@ from collections import deque
 
 from sandlot.errors import GuestProtocolError
 
+SMALL = 1024 * 1024
+
 
 class SendRing:
     """The half that we write. Allocates in order, frees in order."""
@@ -16,6 +18,20 @@ class SendRing:
         self._next = 0
         self._free = self._size
         self._outstanding: deque[tuple[int, int]] = deque()  # payload, payload and what was skipped
+
+    def room(self) -> int:
+        """The largest payload that fits now; 0 for so little that it is better to wait.
+
+        What the peer may owe us without telling never makes it 0 in a half that is not `small`.
+        """
+        at_end = self._size - self._next
+        room = self._free if self._free <= at_end else max(at_end, self._free - at_end)
+        return room if room >= self._size // 8 else 0
+
+    @property
+    def small(self) -> bool:
+        """Whether the half may stay full of what the peer need not tell us yet."""
+        return self._size < SMALL
 
     def put(self, data: memoryview) -> int | None:
         """Copy `data` in and return its offset, or None when there is no room now."""

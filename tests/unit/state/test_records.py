@@ -236,3 +236,8 @@ def test_a_lock_is_left_to_a_child(tmp_path: Path) -> None:
     assert is_held(tmp_path / "lock")
     copy.release()
     assert not is_held(tmp_path / "lock")
+
+
+def test_a_large_record_is_read_whole(folders: SandboxFolders) -> None:
+    env = {f"NAME_{number}": "x" * 1000 for number in range(200)}
+    assert make(folders, record(env=env)).record().env == env

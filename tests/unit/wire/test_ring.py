@@ -47,6 +47,19 @@ def test_what_is_too_large_never_fits() -> None:
     assert SendRing(memoryview(bytearray(10))).put(memoryview(bytes(11))) is None
 
 
+def test_the_room_is_what_fits_in_one_piece() -> None:
+    rng = random.Random(8)
+    ring, sizes = SendRing(memoryview(bytearray(4096))), deque[int]()
+    for _ in range(2000):
+        if room := ring.room():
+            assert room >= 512
+            size = rng.choice([room, rng.randint(1, room)])
+            assert ring.put(memoryview(bytes(size))) is not None
+            sizes.append(size)
+        if sizes and (not room or rng.random() < 0.4):
+            ring.freed(sizes.popleft())
+
+
 @pytest.mark.parametrize("freed", [1, 5, 101])
 def test_freeing_what_is_not_outstanding(freed: int) -> None:
     ring = SendRing(memoryview(bytearray(100)))
