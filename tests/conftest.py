@@ -57,6 +57,18 @@ def image() -> str:
 
 
 @pytest.fixture(scope="session")
+def programs_image(image: str) -> str:
+    """The name of an image with the programs that people bring to a network."""
+    import fcntl
+
+    with (STATE / "image.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        packages = ["python3", "curl", "ca-certificates", "git", "nodejs"]
+        build_debian_image(ImageStore(STATE / "images"), "programs", packages)
+    return "programs"
+
+
+@pytest.fixture(scope="session")
 def net_image(image: str) -> str:
     """The name of an image with what the tests of the network use in it."""
     import fcntl

@@ -52,6 +52,7 @@ PURE = [
             "addresses",
             "explain",
             "flow",
+            "inspected",
             "learning",
             "limits",
             "quic",

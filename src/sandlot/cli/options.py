@@ -111,6 +111,7 @@ def making(options: dict[str, Any]) -> dict[str, Any]:
         "dns": list(options["dns"]),
         "secrets": secrets_of(options["secret"], options["secret_file"]),
         "upstream_ca": options["upstream_ca"] or "",
+        "inspect": list(options["inspect"]),
     }
 
 
@@ -211,7 +212,12 @@ def network_options(function: F) -> F:
         ),
         click.option(
             "--upstream-ca", metavar="FILE",
-            help="Certificates that are trusted besides this machine's, for hosts of secrets.",
+            help="Certificates that are trusted besides this machine's, for hosts of --secret and "
+            "--inspect.",
+        ),
+        click.option(
+            "--inspect", multiple=True, metavar="HOST",
+            help="Look into HTTP to this host, *.SUFFIX or *, also without a secret for it.",
         ),
         click.option(
             "--secret-file", multiple=True, metavar="NAME=FILE@HOST[,HOST]",

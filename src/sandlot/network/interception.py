@@ -19,6 +19,7 @@ from sandlot.network.flows import FlowRecord
 from sandlot.network.hooks import Hooks
 from sandlot.network.http.events import Event, Exchange, Refused, RequestHead, SecretSeen
 from sandlot.network.http.exchange import make_exchange
+from sandlot.network.inspected import Inspected
 from sandlot.network.relay import Counted, Stopped, Stream
 from sandlot.network.requests import RequestLog
 from sandlot.network.tls.authority import Authority
@@ -42,12 +43,15 @@ class Interceptor:
         authority: its certificate authority, which the guest trusts.
         trust: what is believed of upstreams.
         hooks: functions of the host that are asked.
+        inspected: hosts that are looked into without a secret for them.
     """
 
     def __init__(
-        self, vault: Vault, authority: Authority | None, trust: Trust, hooks: Hooks
-    ) -> None:
+        self, vault: Vault, authority: Authority | None, trust: Trust, hooks: Hooks,
+        inspected: Inspected | None = None,
+    ) -> None:  # fmt: skip
         self.vault = vault
+        self._inspected = inspected or Inspected()
         self._authority = authority
         self._trust = trust
         self._hooks = hooks
@@ -56,11 +60,13 @@ class Interceptor:
         """Whether TLS to this host has to be looked into."""
         if host is None or self._authority is None:
             return False
-        return self.vault.concerns(host, port) or self.vault.refuses_misuse()
+        vault = self.vault
+        named = vault.concerns(host, port) or self._inspected.concerns(host, port)
+        return named or vault.refuses_misuse()
 
     def in_plain_http(self, host: str, port: int) -> bool:
-        """Whether a secret is for this host's requests without TLS too."""
-        return self.vault.in_plain_http(host, port)
+        """Whether this host's requests without TLS are looked into whatever the policy says."""
+        return self.vault.in_plain_http(host, port) or self._inspected.concerns(host, port)
 
     async def tls(
         self, stream: Stream, sock: socket.socket, flow: Flow, record: FlowRecord, count: Counted,

@@ -43,14 +43,19 @@ def check_env(env: Mapping[str, str] | None) -> dict[str, str]:
     return dict(given)
 
 
-def ca_file(path: str | os.PathLike[str]) -> str:
-    """A file of certificates, by its whole path.
+def ca_file(path: str | os.PathLike[str], *, used: bool = True) -> str:
+    """A file of certificates, by its whole path; `used` when there are hosts that it is for.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such file, or nothing that it is for.
     """
     if not os.fspath(path):
         return ""
+    if not used:
+        raise ConfigError(
+            "upstream_ca is for hosts that are looked into, and none is",
+            hint="name them with secrets= or inspect=; others verify their hosts by themselves",
+        )
     found = Path(path).expanduser().absolute()
     if not found.is_file():
         raise ConfigError(f"upstream_ca: there is no file {found}", hint="name a file of PEM")
@@ -71,13 +76,15 @@ def _server(text: str) -> str:
 
 
 def network_options(
-    network: object, ports: object, connections: int, bandwidth: int | str, dns: Sequence[str] = ()
-) -> dict[str, Any]:
+    network: object, ports: object, connections: int, bandwidth: int | str,
+    dns: Sequence[str] = (), inspect: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
     """The fields of a record about the network.
 
     Raises:
         ConfigError: one is wrong.
     """
+    from sandlot.network.inspected import inspected_rules
     from sandlot.network.policy import Network
     from sandlot.network.published import published_ports
 
@@ -93,6 +100,7 @@ def network_options(
         "ports": [port.to_json() for port in published_ports(ports)],
         "connections": connections,
         "dns": [_server(each) for each in dns],
+        "inspect": [str(rule) for rule in inspected_rules(inspect)],
         "bandwidth": parse_size(bandwidth, "bandwidth") if bandwidth not in (0, "0") else 0,
     }
 

@@ -43,7 +43,8 @@ class Reach:
         self.vault: Vault | None = None
         self._authority: Authority | None = None
         hooks = hooks or Hooks()
-        interceptor = self._look_inside(record, hooks, secrets or {}) if record.secrets else None
+        looks = record.secrets or record.inspect
+        interceptor = self._look_inside(record, hooks, secrets or {}) if looks else None
         self.gateway = Gateway(
             recorded_network(record), FlowLog(lambda: folder.flows), hostname=record.hostname,
             limits=limits, hooks=hooks, interceptor=interceptor,
@@ -58,6 +59,7 @@ class Reach:
     def _look_inside(
         self, record: SandboxRecord, hooks: Hooks, secrets: Mapping[str, Secret]
     ) -> Interceptor:
+        from sandlot.network.inspected import Inspected
         from sandlot.network.interception import Interceptor
         from sandlot.network.tls.authority import Authority
         from sandlot.network.tls.trust import Trust
@@ -67,7 +69,8 @@ class Reach:
         self.vault = Vault(recorded_secrets(record, secrets), record.placeholders)
         self._authority = Authority(record.name)
         trust = Trust(extra_ca=record.upstream_ca or None, gets_secrets=self.vault.concerns)
-        return Interceptor(self.vault, self._authority, trust, hooks)
+        inspected = Inspected(record.inspect)
+        return Interceptor(self.vault, self._authority, trust, hooks, inspected)
 
     @property
     def ports(self) -> list[PublishedPort]:

@@ -50,6 +50,7 @@ class Sandbox(Programs, Life):
         network: Network | None = None, ports: object = None, connections: int = 0,
         bandwidth: int | str = 0, dns: Sequence[str] = (), hooks: Hooks | None = None,
         secrets: Mapping[str, object] | None = None, upstream_ca: str | os.PathLike[str] = "",
+        inspect: Sequence[str] = (),
     ) -> SandboxCreation:  # fmt: skip
         """Make a sandbox and start it.
 
@@ -92,6 +93,9 @@ class Sandbox(Programs, Life):
                 gateway puts the value into requests to the hosts over verified TLS.
             upstream_ca: a file of certificates (PEM) that are trusted besides the host's own when
                 such a host is verified.
+            inspect: hosts whose HTTP is looked into without a secret for them, as in
+                `["api.example.com", "*.example.com:443"]`, or `["*"]`: their requests are in the
+                flows, and have to ask for the host that was looked up.
             hooks: functions that are asked before something is reached; not for a detached one.
 
         Raises:
@@ -107,7 +111,7 @@ class Sandbox(Programs, Life):
                 max_duration=max_duration, restart=restart, stop_signal=stop_signal, labels=labels,
                 pull=pull, platform=platform, network=network, ports=ports,
                 connections=connections, bandwidth=bandwidth, dns=dns, hooks=hooks,
-                secrets=secrets, upstream_ca=upstream_ca,
+                secrets=secrets, upstream_ca=upstream_ca, inspect=inspect,
             )  # fmt: skip
             try:
                 await made.start()
@@ -130,6 +134,7 @@ class Sandbox(Programs, Life):
         network: Network | None = None, ports: object = None, connections: int = 0,
         bandwidth: int | str = 0, dns: Sequence[str] = (), hooks: Hooks | None = None,
         secrets: Mapping[str, object] | None = None, upstream_ca: str | os.PathLike[str] = "",
+        inspect: Sequence[str] = (),
         **policy: Any,
     ) -> Sandbox:  # fmt: skip
         """A new sandbox that is not started yet; what the command line's `create` makes.
@@ -163,15 +168,19 @@ class Sandbox(Programs, Life):
                 "hooks cannot be called for a detached sandbox: it outlives this program",
                 hint="leave detached=True out",
             )
-        checked = {**checked, **network_options(network, ports, connections, bandwidth, dns)}
+        checked = {
+            **checked,
+            **network_options(network, ports, connections, bandwidth, dns, inspect),
+        }
         hidden: dict[str, Secret] = {}
         variables: dict[str, str] = {}
-        if secrets is not None:
+        if secrets or inspect or upstream_ca:
             from sandlot.sandbox.secrecy import checked_secrets, secret_options
 
             hidden = checked_secrets(secrets, own, detached)
-            fields, variables = await secret_options(hidden)
-            checked = {**checked, **fields, "upstream_ca": ca_file(upstream_ca)}
+            fields, variables = await secret_options(hidden, looks=bool(inspect))
+            looks = bool(hidden or inspect)
+            checked = {**checked, **fields, "upstream_ca": ca_file(upstream_ca, used=looks)}
         record = make_record(
             name=name, image=found.title, image_digest=found.id, memory=memory, cpus=cpus, disk=disk,
             env={**variables, **config.env, **own, **{n: variables[n] for n in hidden}},

@@ -46,13 +46,17 @@ def checked_secrets(secrets: object, env: Mapping[str, str], detached: bool) -> 
     return found
 
 
-async def secret_options(secrets: Mapping[str, Secret]) -> tuple[dict[str, Any], dict[str, str]]:
+async def secret_options(
+    secrets: Mapping[str, Secret], *, looks: bool = False
+) -> tuple[dict[str, Any], dict[str, str]]:
     """The fields of a record, and the variables of the sandbox. Every value is read once.
+
+    With `looks` hosts are looked into also without a secret.
 
     Raises:
         SecretUnavailable: one cannot be had.
     """
-    if not secrets:
+    if not secrets and not looks:
         return {}, {}
     placeholders = (await Vault.fresh(secrets)).environment()
     fields = {

@@ -21,8 +21,16 @@ from sandlot.secrets.substitution import MIN_MASKED, Bound, Refusal, Substitutio
 MAX_RATIO = 100
 """How much more than what came may come out of a compressed body, after the first MIN_UNPACKED."""
 MIN_UNPACKED = 4 * 1024 * 1024
-UNMASKABLE = (b"accept-encoding", b"range", b"if-range", b"a-im", b"want-digest")
-"""Fields of a request by which an answer would come packed, or in pieces that hide a value."""
+UNMASKABLE = (
+    b"accept-encoding",
+    b"range",
+    b"if-range",
+    b"a-im",
+    b"want-digest",
+    b"sec-websocket-extensions",
+)
+"""Fields of a request by which an answer would come packed, or in pieces that hide a value; a WebSocket's
+extensions pack its messages."""
 _STEP = 256 * 1024
 _MAX_MEMBERS = 1024
 
@@ -152,10 +160,11 @@ def masking(substitution: Substitution) -> dict[bytes, bytes]:
     """What is put back in answers: each value, as text and escaped, by its placeholder."""
     table: dict[bytes, bytes] = {}
     for one in substitution.masked():
-        if one.value is None or len(one.value) < MIN_MASKED:
-            continue
-        for shape in (one.value, _json(one.value), quote_from_bytes(one.value, b"").encode()):
-            table[shape] = one.placeholder
+        for value in (one.value, *one.former):
+            if value is None or len(value) < MIN_MASKED:
+                continue
+            for shape in (value, _json(value), quote_from_bytes(value, b"").encode()):
+                table[shape] = one.placeholder
     return {**table, **substitution.echoes} if table else {}
 
 

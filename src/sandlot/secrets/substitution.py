@@ -23,6 +23,8 @@ Fields = list[tuple[bytes, bytes]]
 
 MIN_MASKED = 8
 """Bytes of a value that can be masked in answers: shorter ones are found by chance."""
+MOST_FORMER = 8
+"""Values that were rotated, and are still masked in answers."""
 MAX_ECHOES = 32
 """Tokens of basic authentication that are remembered, to mask them in answers."""
 MAX_SHOWN = 64
@@ -34,9 +36,10 @@ class Bound:
     """A secret of one sandbox: its name, its placeholder there, and its value, if it is known.
 
     `value` may be set at any time; the next request has it. `problem` says why there is none.
+    `former` are the last few values before it, where answers are masked.
     """
 
-    __slots__ = ("name", "placeholder", "problem", "secret", "value")
+    __slots__ = ("_value", "former", "name", "placeholder", "problem", "secret")
 
     def __init__(
         self, name: str, secret: Secret, placeholder: str, value: bytes | None = None
@@ -44,8 +47,21 @@ class Bound:
         self.name = name
         self.secret = secret
         self.placeholder = placeholder.encode("ascii")
-        self.value = value
+        self._value = value
+        self.former: tuple[bytes, ...] = ()
         self.problem = ""
+
+    @property
+    def value(self) -> bytes | None:
+        """What goes out in the place of the placeholder."""
+        return self._value
+
+    @value.setter
+    def value(self, value: bytes | None) -> None:
+        before, self._value = self._value, value
+        if self.secret.mask_echo and before is not None and before != value:
+            rest = tuple(one for one in self.former if one != before)
+            self.former = (before, *rest)[:MOST_FORMER]
 
     def __repr__(self) -> str:
         return f"Bound({self.name!r}, {self.placeholder.decode()!r})"

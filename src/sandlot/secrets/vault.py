@@ -118,7 +118,7 @@ class Vault:
             KeyError: the sandbox has none of this name.
         """
         one = self._bound[name]
-        one.secret, one.value = secret, None
+        one.value, one.secret = None, secret
         self._good_until.pop(name, None)
 
     def _due(self, host: str, port: int) -> Iterable[str]:

@@ -63,6 +63,7 @@ class SandboxRecord:
     bandwidth: int = 0
     dns: list[str] = field(default_factory=list)
     upstream_ca: str = ""
+    inspect: list[str] = field(default_factory=list)
     secrets: dict[str, Any] = field(default_factory=dict)
     placeholders: dict[str, str] = field(default_factory=dict)
 

@@ -49,6 +49,7 @@ class Sandbox:
         network: Network | None = None, ports: object = None, connections: int = 0,
         bandwidth: int | str = 0, dns: Sequence[str] = (), hooks: Hooks | None = None,
         secrets: Mapping[str, object] | None = None, upstream_ca: str | os.PathLike[str] = "",
+        inspect: Sequence[str] = (),
     ) -> Sandbox:  # fmt: skip
         """See `sandlot.Sandbox.create`."""
 
@@ -60,7 +61,7 @@ class Sandbox:
                 stop_signal=stop_signal, labels=labels, detached=detached, pull=pull,
                 platform=platform, network=network, ports=ports, connections=connections,
                 bandwidth=bandwidth, dns=dns, hooks=hooks,
-                secrets=secrets, upstream_ca=upstream_ca,
+                secrets=secrets, upstream_ca=upstream_ca, inspect=inspect,
             )  # fmt: skip
 
         return cls(run(make()))

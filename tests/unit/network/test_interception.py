@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -17,6 +17,7 @@ from sandlot.guest.channel import ChannelStream
 from sandlot.network import gateway as module
 from sandlot.network.flows import FlowRecord
 from sandlot.network.hooks import Hooks
+from sandlot.network.inspected import Inspected
 from sandlot.network.interception import Interceptor
 from sandlot.network.policy import Network
 from sandlot.network.tls.authority import Authority
@@ -72,7 +73,12 @@ class World:
 
     async def tls(self, name: str, text: str, *, authority: Authority | None = None) -> bytes:
         """Say something over TLS as a program of the guest; what it is answered."""
-        stream = await self.connect()
+        return await self.over(await self.connect(), name, text, authority=authority)
+
+    async def over(
+        self, stream: ChannelStream, name: str, text: str, *, authority: Authority | None = None
+    ) -> bytes:
+        """The same on a connection that stands."""
         client = TlsClient(client_context(authority or self.authority), name)
         client.write(text.encode())
         heard = b""
@@ -106,9 +112,11 @@ def world(
         trusted: bool = True,
         hooks: Hooks | None = None,
         hidden_names: bool = False,
+        inspected: Sequence[str] = (),
+        name: str = HOST,
         **options: object,
     ) -> AsyncIterator[World]:
-        server = Server()
+        server = Server(name=name)
         context = server.authority.server_context(server.name, ["http/1.1"]) if tls else None
         running = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=context)
         port = running.sockets[0].getsockname()[1]
@@ -124,7 +132,11 @@ def world(
         authority = Authority("box")
         hooks = hooks or Hooks()
         inside = Interceptor(
-            vault, authority, Trust(extra_ca=bundle, gets_secrets=vault.concerns), hooks
+            vault,
+            authority,
+            Trust(extra_ca=bundle, gets_secrets=vault.concerns),
+            hooks,
+            Inspected(inspected),
         )
         network = Network(allow=[HOST, OTHER], hidden_names=hidden_names)
         async with (
@@ -177,6 +189,22 @@ async def test_another_host_is_relayed_untouched(world: Make) -> None:
         with pytest.raises(TlsFailed):
             await w.tls(OTHER, "x", authority=w.authority)
         assert VALUE.encode() not in w.server.got
+
+
+async def test_a_host_that_is_looked_into_without_a_secret_has_to_be_the_one_that_is_asked_for(
+    world: Make,
+) -> None:
+    """Another Host inside of TLS would be another site of the same server."""
+    async with world(inspected=[OTHER], name=OTHER) as w:
+        await ask(w.side, OTHER)
+        assert await w.tls(OTHER, request(OTHER, w.mark)) == ANSWER
+        assert VALUE.encode() not in w.server.got and w.mark.encode() in w.server.got
+        flow = await w.ended()
+        assert [each["status"] for each in flow.requests] == [200] and flow.misused == ["KEY"]
+        before = w.server.got
+        stream = await w.connect()
+        said = await w.over(stream, OTHER, request("evil.example.com", w.mark))
+        assert said.startswith(b"HTTP/1.1 421 ") and w.server.got == before
 
 
 async def test_a_name_that_was_not_looked_up_is_refused(world: Make) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from sandlot.errors import SecretUnavailable
 from sandlot.secrets import Secret, Vault
+from sandlot.secrets.bodies import masking
 
 VALUE = "sk-the-real-value-of-this-test"
 
@@ -94,6 +95,19 @@ async def test_rotation_without_restart(monkeypatch: pytest.MonkeyPatch) -> None
     vault.replace("CALL", Secret(token, hosts="b.example", refresh=3600))
     await asyncio.gather(*(vault.refresh("b.example", 443) for _ in range(5)))
     assert sent("b.example", "CALL") == b"token-2" and len(calls) == 2
+
+
+async def test_values_that_were_rotated_are_still_masked() -> None:
+    secret = Secret("the-first-value-of-it", hosts="a.example", mask_echo=True)
+    vault = await Vault.fresh({"KEY": secret})
+    mark = vault.environment()["KEY"].encode()
+    for number in range(2, 12):
+        again = Secret(f"the-value-number-{number:04}", hosts="a.example", mask_echo=True)
+        vault.replace("KEY", again)
+        await vault.refresh("a.example", 443)
+    table = masking(vault.substitution("a.example", 443))
+    assert table[b"the-value-number-0011"] == table[b"the-value-number-0010"] == mark
+    assert len(table) == 9  # and no more than the last ones
 
 
 async def test_a_source_that_fails_later(monkeypatch: pytest.MonkeyPatch) -> None:

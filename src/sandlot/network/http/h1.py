@@ -33,6 +33,7 @@ from sandlot.network.http.head import (
     without,
     written,
 )
+from sandlot.network.http.websocket import MaskedFrames
 from sandlot.secrets.bodies import UNMASKABLE, Body, masking, request_body
 from sandlot.secrets.substitution import Refusal, Substitution, Use
 
@@ -78,6 +79,7 @@ class Http1Exchange:
         self._held_body: list[bytes] = []
         self._answers = Answers(self._to_guest)
         self._events: list[Event] = []
+        self._frames: MaskedFrames | None = None
 
     # the seam
 
@@ -105,7 +107,7 @@ class Http1Exchange:
 
     def receive_upstream(self, data: bytes) -> list[Event]:
         if self._state is _Guest.RAW:
-            self._to_guest.put(data)
+            self._raw(data)
         elif data and not self.upstream_ended:
             try:
                 self._events += self._answers.receive(data)
@@ -294,11 +296,23 @@ class Http1Exchange:
 
     # ends
 
+    def _raw(self, data: bytes) -> None:
+        """What the upstream says after it changed to a WebSocket."""
+        if self._frames is not None:
+            try:
+                data = self._frames.feed(data)
+            except Malformed as error:
+                self._abort(error.reason, "upstream")
+                return
+        self._to_guest.put(data)
+
     def _after_answer(self) -> None:
         """Whether the answer is complete, and what comes then."""
         if self._answers.upgraded:
             self._state = _Guest.RAW
-            self._to_guest.put(self._answers.rest)
+            if masking(self._substitution):
+                self._frames = MaskedFrames(lambda: masking(self._substitution))
+            self._raw(self._answers.rest)
             self._to_upstream.put(self._waiting)
             self._waiting = b""
             self._events.append(Upgraded(self._id, "websocket"))

@@ -19,6 +19,7 @@ from sandlot.network.http.head import (
     StatusLine,
     parse_status,
     tokens,
+    value_of,
     without,
     written,
 )
@@ -123,6 +124,8 @@ class Answers:
             upgrade = tokens(answer.fields, b"upgrade")
             if not self._websocket or upgrade != [b"websocket"]:
                 raise Malformed("it changed to another protocol, which nobody asked for")
+            if self._masks and value_of(answer.fields, b"sec-websocket-extensions"):
+                raise Malformed("its WebSocket has extensions, which nobody asked for")
             self.upgraded = True
         if status < 200:
             self.interim += 1

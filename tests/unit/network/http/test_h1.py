@@ -242,6 +242,34 @@ def test_a_web_socket_becomes_a_relay(size: int) -> None:
     assert one.over
 
 
+UPGRADE = (
+    GET.replace(b"\r\n\r\n", b"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
+    + b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+)
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+
+
+@SIZES
+def test_echoes_in_the_frames_of_a_web_socket_are_masked(size: int) -> None:
+    one = wire(mask_echo=True)
+    assert b"Sec-WebSocket-Extensions" not in one.send(UPGRADE)
+    said = b"you sent " + VALUE
+    got = one.answer(SWITCHED + bytes([0x81, len(said)]) + said, size)
+    assert got.endswith(MARK) and VALUE not in got  # in one frame, or in several
+    assert one.answer(b"\x82\x02hi") == b"\x82\x02hi"
+    one.answer(b"\xff\x00")  # no frame: what it hides cannot be known
+    assert one.exchange.abort_guest and one.over
+
+
+def test_extensions_of_a_web_socket_that_nobody_asked_for() -> None:
+    one = wire(mask_echo=True)
+    one.send(UPGRADE)
+    got = one.answer(SWITCHED.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: x\r\n\r\n"))
+    assert got.startswith(b"HTTP/1.1 502 ")
+    one = wire()  # without masking they are the two ends' own matter
+    assert b"permessage-deflate" in one.send(UPGRADE)
+
+
 def test_h2c_and_other_upgrades_are_not_passed_on() -> None:
     one = wire()
     sent = one.send(
