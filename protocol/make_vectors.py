@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sandlot.wire import files, frames, messages, network
+from sandlot.wire import files, frames, messages, network, snapshot
 from sandlot.wire.frames import Flag, Frame, Type
 
 FRAMES = [
@@ -83,6 +83,8 @@ MESSAGES: list[messages.Message] = [
     network.Connect(source=b"\n\0\2\x0f", source_port=40000, target=b"\1\2\3\4", target_port=443),
     network.Datagram(port=5353, remote=bytes(15) + b"\1", remote_port=53, data=b"\0\xff"),
     network.Unreachable(port=5353, remote=b"\1\2\3\4", remote_port=53, errno=111),
+    snapshot.Freeze(flags=snapshot.Freeze.SYNC),
+    snapshot.Thaw(restored=b'{"name": "w-1"}', env=(b"A=1",), boot_id="0-1"),
     files.FileInfo(path=b"\xff/a", mode=0o120777, size=2**40, uid=1, gid=2, mtime_ns=3, target=b"t",
                    links=2),
     files.FileEvent(type=4, path=b"a", target=b"b", flags=1),

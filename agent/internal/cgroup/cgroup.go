@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // Tree is the part of the hierarchy that holds the processes.
@@ -162,6 +163,24 @@ func (g *Group) Kill() error { return write(g.fd, "cgroup.kill", "1") }
 
 // Kill kills everything that runs, in every group.
 func (t *Tree) Kill() error { return write(t.fd, "cgroup.kill", "1") }
+
+// Freeze stops everything that runs, in every group, or lets it go on. It returns when all is
+// stopped; what waits in the kernel at the end of the time stops before it runs again.
+func (t *Tree) Freeze(frozen bool, most time.Duration) error {
+	value := "0"
+	if frozen {
+		value = "1"
+	}
+	if err := write(t.fd, "cgroup.freeze", value); err != nil || !frozen {
+		return err
+	}
+	for end := time.Now().Add(most); time.Now().Before(end); time.Sleep(200 * time.Microsecond) {
+		if bytes.Contains(read(t.fd, "cgroup.events"), []byte("frozen 1")) {
+			break
+		}
+	}
+	return nil
+}
 
 // Empty says whether nothing runs in any group.
 func (t *Tree) Empty() bool {

@@ -76,9 +76,12 @@ func MountFiles(hostname, machineID string) {
 	}
 }
 
-// WriteFiles changes what MountFiles has mounted.
-func WriteFiles(hostname, machineID string) {
+// WriteFiles changes what MountFiles has mounted, in a machine that was called `before`.
+func WriteFiles(hostname, machineID, before string) {
 	for _, f := range files(hostname, machineID) {
+		if f.name == "hosts" && before != hostname {
+			f.text = strings.Replace(f.text, ownLine(before), "", 1)
+		}
 		writeOwn("/etc/"+f.name, f.text, f.mode)
 	}
 }
@@ -136,6 +139,28 @@ func mountPoint(path string) bool {
 	return err == nil && st.Mode&syscall.S_IFMT == syscall.S_IFREG
 }
 
+// SetBootID lets the kernel's id of this boot look like another one: a restored machine began here.
+func SetBootID(id string) {
+	const shown = "/proc/sys/kernel/random/boot_id"
+	source := own + "/boot_id"
+	os.Mkdir(own, 0o755)
+	syscall.Unmount(shown, 0) // of an earlier restore
+	syscall.Unlink(source)
+	writeOwn(source, id+"\n", 0o444)
+	syscall.Mount(source, shown, "", syscall.MS_BIND, "")
+}
+
+// WriteRestored says, to programs that look for it, that they run in a restored machine.
+func WriteRestored(text []byte) error {
+	os.Mkdir(own, 0o755)
+	partial := own + "/.restored"
+	syscall.Unlink(partial)
+	if err := os.WriteFile(partial, text, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(partial, own+"/restored")
+}
+
 // missingHosts is what must be added to a hosts file for localhost and the host's own name.
 func missingHosts(hosts, hostname string) string {
 	local, own := false, false
@@ -151,13 +176,15 @@ func missingHosts(hosts, hostname string) string {
 		more += "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 	}
 	if !own {
-		more += "127.0.1.1\t" + hostname + "\n"
+		more += ownLine(hostname)
 	}
 	if more != "" && hosts != "" && !strings.HasSuffix(hosts, "\n") {
 		more = "\n" + more
 	}
 	return more
 }
+
+func ownLine(hostname string) string { return "127.0.1.1\t" + hostname + "\n" }
 
 // writeOwn writes a regular file, or one that is not there yet; nothing else.
 func writeOwn(path, text string, mode uint32) {

@@ -217,6 +217,8 @@ func (p *Process) start(m *wire.Exec, child [3]int) *failure {
 // fork starts the program, and has the process in the table before anybody can reap it.
 func (p *Process) fork(path string, argv []string, a *syscall.ProcAttr, limits []limit, group *cgroup.Group, timeoutMs uint64) *failure {
 	t := p.table
+	t.gate.RLock()
+	defer t.gate.RUnlock()
 	t.forking.Lock()
 	defer t.forking.Unlock()
 	if len(limits) > 0 {

@@ -25,6 +25,9 @@ type Table struct {
 	// no end is seen before its beginning, and no process id is signalled after its reuse.
 	forking sync.Mutex
 	pids    map[int]*Process
+	hooks   map[int]chan syscall.WaitStatus
+
+	gate sync.RWMutex // held while the machine is frozen: nothing is started then
 
 	mu      sync.Mutex
 	mounted bool
@@ -40,7 +43,7 @@ type Table struct {
 func NewTable(groups *cgroup.Tree, null int, log func(string)) *Table {
 	t := &Table{
 		groups: groups, null: null, log: log,
-		pids: map[int]*Process{}, numbers: map[uint64]*Process{}, tidy: make(chan struct{}, 1),
+		pids: map[int]*Process{}, hooks: map[int]chan syscall.WaitStatus{}, numbers: map[uint64]*Process{}, tidy: make(chan struct{}, 1),
 	}
 	t.pool.most = max(4<<20, int64(cgroup.MemoryTotal()/32))
 	return t
@@ -128,6 +131,10 @@ func (t *Table) Reap() {
 		if pid > 0 && p != nil && (status.Exited() || status.Signaled()) {
 			delete(t.pids, pid)
 			p.reaped = true
+		}
+		if hook := t.hooks[pid]; pid > 0 && hook != nil && (status.Exited() || status.Signaled()) {
+			delete(t.hooks, pid)
+			hook <- status
 		}
 		t.forking.Unlock()
 		if err == syscall.EINTR {

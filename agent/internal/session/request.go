@@ -89,6 +89,10 @@ func (r *request) open(m wire.Message) {
 		v.background(func() { v.mountRoot(s, m) })
 	case *wire.Stage:
 		v.background(func() { v.stage(s, m) })
+	case *wire.Freeze:
+		v.background(func() { v.freeze(s, m) })
+	case *wire.Thaw:
+		v.background(func() { v.thaw(s, m) })
 	case *wire.Shutdown:
 		v.background(func() { v.shutdown(s, m) })
 	case *wire.Network, *wire.Dial:

@@ -27,6 +27,7 @@ type Server struct {
 	mu        sync.Mutex
 	root      *mount.Root
 	mounting  bool
+	release   func() // ends a freeze
 	hostname  string
 	machineID string
 }
@@ -49,11 +50,12 @@ func (v *Server) configure(s *mux.Stream, m *wire.Configure) {
 	}
 	v.Groups.Limit(m.Pids)
 	v.mu.Lock()
+	before := v.hostname
 	v.hostname, v.machineID = m.Hostname, m.MachineID
 	mounted := v.root != nil
 	v.mu.Unlock()
 	if mounted {
-		identity.WriteFiles(m.Hostname, m.MachineID)
+		identity.WriteFiles(m.Hostname, m.MachineID, before)
 	}
 	answer(s, err)
 }

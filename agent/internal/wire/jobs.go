@@ -104,6 +104,8 @@ var more = map[byte]func() Message{
 	0x0a: func() Message { return &Metrics{} },
 	0x0b: func() Message { return &Network{} },
 	0x0c: func() Message { return &Dial{} },
+	0x0d: func() Message { return &Freeze{} },
+	0x0e: func() Message { return &Thaw{} },
 	0x60: func() Message { return &Connect{} },
 	0x61: func() Message { return &Datagram{} },
 	0x62: func() Message { return &Unreachable{} },

@@ -31,6 +31,7 @@ from sandlot.wire.messages import (
     Stdio,
     Watch,
 )
+from sandlot.wire.snapshot import Freeze, Thaw
 
 ANSWER_PATIENCE = 120.0  # seconds; an agent under a fork bomb is slow, a dead one is dead
 CLOCK_TOLERANCE = 0.020  # seconds
@@ -139,6 +140,17 @@ class GuestSession:
         """Make the image and a disk the root: the staged disk when it is `fresh`, or another."""
         disk = "" if fresh else OTHER_DISK
         await self.call(MountRoot(image_device=IMAGE_DEVICE, disk_device=disk, disk_type="ext4"))
+
+    async def freeze(self, *, sync: bool = False) -> None:
+        """Stop all programs until `thaw`; with `sync` everything is on the disk then."""
+        await self.call(Freeze(flags=Freeze.SYNC if sync else 0))
+
+    async def thaw(
+        self, *, restored: bytes = b"", env: Mapping[str, str] | None = None, boot_id: str = ""
+    ) -> None:
+        """Let the programs go on. A restored machine is told what it is first."""
+        pairs = tuple(f"{name}={value}".encode() for name, value in (env or {}).items())
+        await self.call(Thaw(restored=restored, env=pairs, boot_id=boot_id))
 
     async def shutdown(self, grace: float, *, signal: int = 0, process: int = 0) -> None:
         """End all processes (SIGTERM, after `grace` seconds SIGKILL) and write the disk out.

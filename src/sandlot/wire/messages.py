@@ -15,6 +15,7 @@ from sandlot.wire.message import Message as Message
 from sandlot.wire.message import tag as _tag
 from sandlot.wire.network import NETWORK_MESSAGES
 from sandlot.wire.records import field, fields
+from sandlot.wire.snapshot import SNAPSHOT_MESSAGES
 
 HEADER = struct.Struct("!BI")
 MAX_MESSAGE_FROM_GUEST = 64 * 1024
@@ -272,6 +273,7 @@ _MESSAGES: tuple[type[Message], ...] = (
     Ok, Failed, Started, Exited,
     Watch, Jobs, Metrics, Pause, Resume, SetNetwork, NetworkSet, Job, Output, Measured, *FILE_MESSAGES,
     *NETWORK_MESSAGES,
+    *SNAPSHOT_MESSAGES,
 )  # fmt: skip
 KINDS = {message.kind: message for message in _MESSAGES}
 
