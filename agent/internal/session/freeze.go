@@ -1,0 +1,54 @@
+package session
+
+import (
+	"syscall"
+	"time"
+
+	"sandlot/agent/internal/identity"
+	"sandlot/agent/internal/mux"
+	"sandlot/agent/internal/wire"
+)
+
+// freezePatience is how long a freeze waits for programs that are in the kernel.
+const freezePatience = 50 * time.Millisecond
+
+// freeze stops all programs, so that a machine that is saved now runs nothing of the user's before
+// it is thawed: neither here nor in any machine that is restored.
+func (v *Server) freeze(s *mux.Stream, m *wire.Freeze) {
+	if m.Flags&wire.FreezeSync != 0 {
+		syscall.Sync()
+	}
+	v.mu.Lock()
+	frozen := v.release != nil
+	v.mu.Unlock()
+	if !frozen {
+		release := v.Table.Hold()
+		v.mu.Lock()
+		v.release = release
+		v.mu.Unlock()
+	}
+	answer(s, v.Groups.Freeze(true, freezePatience))
+}
+
+// thaw lets the programs go on. In a restored machine it first gives it what is its own.
+func (v *Server) thaw(s *mux.Stream, m *wire.Thaw) {
+	restored := len(m.Restored) > 0
+	if restored {
+		if m.BootID != "" {
+			identity.SetBootID(m.BootID)
+		}
+		identity.WriteRestored(m.Restored)
+	}
+	err := v.Groups.Freeze(false, 0)
+	v.mu.Lock()
+	release := v.release
+	v.release = nil
+	v.mu.Unlock()
+	if release != nil {
+		release()
+	}
+	if restored && err == nil {
+		v.Table.RunHooks(m.Env)
+	}
+	answer(s, err)
+}
