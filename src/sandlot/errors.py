@@ -14,8 +14,13 @@ SandboxError                     the root; carries `hint`, the remedy in one lin
 │       ├── ConnectionFailed     no connection, or none that lasted: worth another try
 │       └── CertificateRefused   its certificate is not to be trusted
 ├── SandboxNotFound (LookupError)
+├── SnapshotError                a snapshot cannot be made or used
+│   ├── SnapshotNotFound (LookupError)
+│   ├── SnapshotDamaged          a file of it is cut off or was changed
+│   ├── SnapshotMismatch         it does not fit this host; carries `differences`
+│   └── SnapshotInterrupted      a call was under way in a machine that is another one now
 ├── SecretUnavailable (LookupError)  the value of a secret cannot be had now
-├── NameTaken                    another sandbox has this name
+├── NameTaken                    another sandbox or snapshot has this name
 ├── WrongState                   the sandbox is stopped, running, or busy
 ├── SandboxDied                  the machine ended while it was needed
 ├── BootError                    the guest did not come up
@@ -136,6 +141,32 @@ class CertificateRefused(RegistryError):
 
 class SandboxNotFound(SandboxError, LookupError):
     """No sandbox of this name or id exists."""
+
+
+class SnapshotError(SandboxError):
+    """A snapshot cannot be made, read, used or removed."""
+
+
+class SnapshotNotFound(SnapshotError, LookupError):
+    """There is no such snapshot."""
+
+
+class SnapshotDamaged(SnapshotError):
+    """A file of a snapshot is cut off or was changed; nothing was run from it."""
+
+
+class SnapshotMismatch(SnapshotError):
+    """A saved machine cannot run here. `differences` maps what differs to (saved, here)."""
+
+    def __init__(
+        self, message: str, *, hint: str = "", differences: dict[str, tuple[str, str]] | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.differences = differences or {}
+
+
+class SnapshotInterrupted(SnapshotError):
+    """A call was under way when its sandbox was saved and put aside; it may be tried again."""
 
 
 class SecretUnavailable(SandboxError, LookupError):

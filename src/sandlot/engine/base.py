@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandlot.engine.config import MachineConfig
+from sandlot.engine.memory import GuestMemory
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,31 @@ class Machine(ABC):
         """Write the device state of a paused machine to the file that `boot` was given."""
 
     @abstractmethod
+    async def prepare_overlay(self, disk: int, overlay: Path) -> None:
+        """Open an overlay for a disk, by its place in the configuration. The file is made here."""
+
+    @abstractmethod
+    async def switch_disk(self, disk: int) -> None:
+        """Let a paused machine write to the overlay that was prepared from now on: what it wrote to
+        so far does not change any more."""
+
+    @abstractmethod
+    async def drop_overlay(self, disk: int) -> None:
+        """Close an overlay that was prepared and is not used after all."""
+
+    @abstractmethod
+    async def save_devices(self, state: Path) -> None:
+        """Write the device state of a paused machine to a file, without its memory."""
+
+    @abstractmethod
+    def memory(self) -> GuestMemory:
+        """The pages that the machine has written since it was restored.
+
+        Raises:
+            EngineUnavailable: they cannot be known on this host.
+        """
+
+    @abstractmethod
     def kill(self) -> None:
         """End the machine at once. Never fails; the end is seen by `wait`."""
 
@@ -80,6 +106,11 @@ class Engine(ABC):
     @abstractmethod
     def identity(self) -> str:
         """Text naming everything of the engine that a saved state depends on."""
+
+    @property
+    @abstractmethod
+    def facts(self) -> dict[str, str]:
+        """What a saved machine depends on and another host may have otherwise, by name."""
 
     @abstractmethod
     def window_address(self, config: MachineConfig) -> int | None:

@@ -22,7 +22,8 @@ class Disk:
     It begins at `offset` of its file, a writable one not below DISK_OFFSET. Without a path it reads
     as zeros, and what is written is lost. With `concatenated`, `path` is the description of a disk
     that is DEVICE_SIZE long and made of files in the same folder, in which there is nothing else
-    (concatenation.py).
+    (concatenation.py). With `layers`, the disk is what lies in these files, the lowest first, which
+    are not written to, and `path` an overlay over them; all of them begin at `offset`.
     """
 
     path: Path | None
@@ -30,6 +31,7 @@ class Disk:
     size: int = DEVICE_SIZE
     offset: int = 0
     concatenated: bool = False
+    layers: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if self.path is not None and not self.readonly and self.offset < DISK_OFFSET:
@@ -37,7 +39,7 @@ class Disk:
 
     @property
     def opened(self) -> Path | None:
-        """What the engine must be able to open."""
+        """What the engine must be able to open, besides the layers."""
         return self.path.parent if self.path is not None and self.concatenated else self.path
 
 

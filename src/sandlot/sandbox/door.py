@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import socket
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sandlot.errors import GuestProtocolError, SandboxDied, SandboxError, WrongState
 from sandlot.guest.channel import BULK_CREDIT, Channel, ChannelStream
 from sandlot.guest.session import GuestSession
+from sandlot.sandbox.faults import described, rebuilt
 from sandlot.wire.files import FileRequest, UpperLayer
 from sandlot.wire.messages import (
     Exec,
@@ -35,6 +37,7 @@ from sandlot.wire.messages import (
     Watch,
     encode,
 )
+from sandlot.wire.snapshot import Save, Saved
 
 if TYPE_CHECKING:
     from sandlot.sandbox.owner import Owner
@@ -124,6 +127,8 @@ class Door:
                 await self._pause(stream, request)
             elif isinstance(request, SetNetwork):
                 self._set_network(stream, request)
+            elif isinstance(request, Save):
+                await self._save(stream, request)
             elif isinstance(request, FORWARDED):
                 await self._join(stream, request)
             else:
@@ -148,6 +153,29 @@ class Door:
         except SandboxError as error:
             answer = _refusal(error)
         stream.put(encode(answer))
+        stream.finish()
+
+    async def _save(self, stream: ChannelStream, request: Save) -> None:
+        from sandlot.sandbox.saving import fork_point, save_running
+
+        try:
+            options = json.loads(request.options)
+            if options.get("fork"):
+                async with fork_point(self._owner) as (folder, captured):
+                    assert captured.machine is not None
+                    result = {
+                        "folder": folder.path.name, "layers": captured.layers,
+                        "machine": dataclasses.asdict(captured.machine),
+                    }  # fmt: skip
+                    stream.put(encode(Saved(result=json.dumps(result))))
+                    await stream.read_message()  # until who asked has what it needs
+            else:
+                found = await save_running(
+                    self._owner, options["name"], memory=options["memory"], tags=options["tags"]
+                )
+                stream.put(encode(Saved(result=json.dumps({"id": found.id}))))
+        except SandboxError as error:
+            stream.put(encode(Failed(code="error", text=json.dumps(described(error)))))
         stream.finish()
 
     def _set_network(self, stream: ChannelStream, request: SetNetwork) -> None:
@@ -241,6 +269,28 @@ async def ask_to_stop(
         return
     if answer is not None and not isinstance(answer, Ok):
         raise GuestProtocolError(f"the owner answered {type(answer).__name__}")
+
+
+@contextlib.asynccontextmanager
+async def ask_to_save(
+    session: GuestSession, options: dict[str, Any]
+) -> AsyncIterator[dict[str, Any]]:
+    """Let the program that runs the sandbox save it. What it saved for a fork stays until the end
+    of the block.
+
+    Raises:
+        SandboxError: as it says.
+    """
+    stream = session.channel.open(Save(options=json.dumps(options)))
+    try:
+        answer = await stream.read_message()
+        if isinstance(answer, Failed):
+            raise rebuilt(json.loads(answer.text))
+        if not isinstance(answer, Saved):
+            raise session.channel.error or SandboxDied("the sandbox has ended")
+        yield json.loads(answer.result)
+    finally:
+        stream.finish()
 
 
 async def ask_to_pause(session: GuestSession, *, pause: bool) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from sandlot.engine.qemu.engine import QemuEngine
     from sandlot.guest.kernel import Kernel
     from sandlot.image import ImageStore
+    from sandlot.secrets import Secret
+    from sandlot.snapshot.store import SnapshotStore
     from sandlot.snapshot.template import Template, TemplateStore
 
 Tell = Callable[[str], None]
@@ -31,6 +33,9 @@ class Host:
         self.settings = settings
         self.paths = StatePaths.of(settings)
         self.tell: Tell = lambda _: None
+        self.grants: dict[str, dict[str, Secret]] = {}
+        """The secrets of the sandboxes that this program made snapshots of, by the snapshot's id:
+        no snapshot holds a value, but what this program restores may have them again."""
         self._engine: QemuEngine | None = None
         self._kernel: Kernel | None = None
         self._templates: TemplateStore | None = None
@@ -52,6 +57,13 @@ class Host:
     def sandboxes(self) -> SandboxFolders:
         """The sandboxes of this state directory."""
         return SandboxFolders(self.paths.sandboxes)
+
+    @property
+    def snapshots(self) -> SnapshotStore:
+        """The snapshots of this state directory."""
+        from sandlot.snapshot.store import SnapshotStore
+
+        return SnapshotStore(self.paths.snapshots)
 
     async def engine(self) -> QemuEngine:
         """The engine, on the accelerator that works here."""

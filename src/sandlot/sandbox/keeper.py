@@ -19,11 +19,11 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sandlot import errors
 from sandlot.errors import ConfigError, SandboxError, SandboxNotFound, WrongState
 from sandlot.guest.jobs import JobWatch
 from sandlot.guest.process import ExitStatus
 from sandlot.sandbox.execution import make_command
+from sandlot.sandbox.faults import described, rebuilt
 from sandlot.sandbox.host import Host
 from sandlot.sandbox.log import OutputLog
 from sandlot.sandbox.owner import Owner
@@ -97,7 +97,7 @@ async def start_keeper(
     answer: dict[str, Any] = json.loads(line)
     if "error" in answer:
         await asyncio.to_thread(popen.wait)
-        raise _rebuilt(answer)
+        raise rebuilt(answer)
     # The keeper lives on by itself; Popen would only warn that it still does.
     popen.returncode = 0
 
@@ -117,15 +117,6 @@ def _values(secrets: Mapping[str, Secret] | None) -> int:
             raise ConfigError("the values of the secrets are longer than 60 KiB together")
         file.write(data)
     return reading
-
-
-def _rebuilt(answer: dict[str, Any]) -> SandboxError:
-    """The keeper's error as one of this process."""
-    kind = getattr(errors, str(answer["error"]), SandboxError)
-    try:
-        return kind(answer["message"], hint=answer["hint"])
-    except TypeError:
-        return SandboxError(answer["message"], hint=answer["hint"])
 
 
 class Keeper:
@@ -165,7 +156,10 @@ class Keeper:
         over = asyncio.Event()
         owned.on_end.append(over.set)
         watch = None
-        if record.command:
+        if owner.main:
+            # It runs since before the machine was saved: its log goes on here.
+            watch = await owned.session.watch(owner.main, offset=None)
+        elif record.command:
             owner.main = await owned.session.start_job(
                 make_command(
                     record, record.command, tty=(24, 80) if record.tty else None,
@@ -217,11 +211,6 @@ def report(descriptor: int, answer: dict[str, str]) -> None:
     with contextlib.suppress(OSError):
         os.write(descriptor, json.dumps(answer).encode() + b"\n")
         os.close(descriptor)
-
-
-def described(error: SandboxError) -> dict[str, str]:
-    """An error for another process."""
-    return {"error": type(error).__name__, "message": error.message, "hint": error.hint}
 
 
 async def keep(name: str, descriptor: int, lock: int, values: int) -> int:

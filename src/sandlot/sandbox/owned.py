@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import shutil
+import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sandlot.engine.base import Machine
 from sandlot.errors import (
@@ -22,6 +25,8 @@ from sandlot.guest.session import GuestSession
 from sandlot.sandbox.disk import begins_at_zero, blank_disk, copy_disk
 from sandlot.sandbox.log import CONSOLE_LIMIT, OutputLog
 from sandlot.sandbox.process import signal_number
+from sandlot.snapshot.memory import MemoryFiles
+from sandlot.snapshot.record import MachineRecord
 from sandlot.state.records import SandboxFolder, SandboxRecord
 
 if TYPE_CHECKING:
@@ -46,6 +51,14 @@ class OwnedMachine:
         self.why = ""
         """Why it is being ended, when somebody wants it."""
         self.token = b""
+        self.disk_place = 1
+        """Which of the machine's disks is the one that it writes to."""
+        self.staged_size = 0
+        self.facts: dict[str, str] = {}
+        self.main = 0
+        """The job that was the main command of a machine that goes on."""
+        self.restored: dict[str, Any] | None = None
+        """What a machine that goes on from a snapshot is told of itself, until it was told."""
 
     @classmethod
     async def restore(
@@ -59,10 +72,13 @@ class OwnedMachine:
             BootError: the guest did not come up.
             ImageError: the guest cannot mount the image.
         """
+        if folder.saved.exists():
+            return await cls._go_on(host, folder, record)
         engine, template = await host.template(record.memory, record.cpus)
-        new = not folder.disk.exists()
-        if not new and begins_at_zero(folder.disk):
-            await asyncio.to_thread(copy_disk, folder.disk, folder.disk)
+        layers, active = folder.disk_files()
+        new = not active.exists()
+        if not new and not layers and begins_at_zero(active):
+            await asyncio.to_thread(copy_disk, active, active)
         for last in (False, True):
             # A disk of another size than the template's cannot be a copy of it.
             fresh = new and record.disk == template.disk_size
@@ -70,10 +86,15 @@ class OwnedMachine:
                 empty = template.disk
                 if not fresh:
                     empty = await blank_disk(host.paths.disks, record.disk)
-                await asyncio.to_thread(copy_disk, empty, folder.disk)
-            config = template.config(folder.image, folder.disk, record.disk, fresh=fresh)
+                await asyncio.to_thread(copy_disk, empty, active)
+            memory = MemoryFiles.begin(folder.memory, template.ram)
+            config = template.config(
+                memory.full, folder.image, active, record.disk, fresh=fresh, layers=tuple(layers)
+            )
             machine = await engine.restore(config, template.state)
             owned = cls(folder, record, machine)
+            owned.disk_place = 1 if fresh else 2
+            owned.staged_size, owned.facts = template.disk_size, engine.facts
             try:
                 await owned._connect(template.token, fresh)
                 return owned
@@ -92,7 +113,49 @@ class OwnedMachine:
                 raise
         raise AssertionError("unreachable")
 
-    async def _connect(self, token: bytes, fresh: bool) -> None:
+    @classmethod
+    async def _go_on(cls, host: Host, folder: SandboxFolder, record: SandboxRecord) -> OwnedMachine:
+        """Bring up the machine that was saved, which goes on when it is thawed."""
+        saved = json.loads((folder.saved / "machine.json").read_text())
+        state = MachineRecord(**saved["machine"])
+        engine = await host.engine()
+        state.check(engine.facts)
+        layers, active = folder.disk_files()
+        config = state.config(folder.memory / "full", folder.image, tuple(layers), active)
+        machine = await engine.restore(config, folder.saved / "state")
+        owned = cls(folder, record, machine)
+        owned.disk_place, owned.staged_size, owned.facts = state.place, state.staged, engine.facts
+        owned.restored, owned.main = saved["restored"], state.main
+        try:
+            await owned._resync(bytes.fromhex(state.token))
+            return owned
+        except (SandboxDied, GuestProtocolError) as error:
+            tail = machine.console_tail()
+            await owned._close_machine()
+            raise BootError(
+                f"the saved machine did not come to life: {error.message}",
+                command=machine.command, console_tail=tail,
+            ) from error  # fmt: skip
+        except BaseException:
+            await owned._close_machine()
+            raise
+
+    async def thaw(self) -> None:
+        """Let a machine that was saved go on; it cannot go on from there again."""
+        if self.restored is None:
+            return
+        restored, self.restored = self.restored, None
+        shutil.rmtree(self.folder.saved)
+        if not restored:
+            await self.session.thaw()
+            return
+        env = {**restored.get("env", {}), "SANDLOT_RESTORED": "/run/sandlot/restored"}
+        await self.session.thaw(
+            restored=json.dumps(restored, indent=1).encode() + b"\n", env=env,
+            boot_id=str(uuid.uuid4()),
+        )  # fmt: skip
+
+    async def _resync(self, token: bytes) -> None:
         channel, self.token = await Channel.resynced(
             self.machine.channel, self.machine.window, token,
             patience=RESTORE_PATIENCE, died=self._death, broken=self._broken,
@@ -101,6 +164,9 @@ class OwnedMachine:
         await self.session.configure(
             hostname=self.record.hostname, machine_id=self.record.machine_id, pids=self.record.pids
         )
+
+    async def _connect(self, token: bytes, fresh: bool) -> None:
+        await self._resync(token)
         try:
             await self.session.mount_root(fresh=fresh)
         except (SandboxDied, GuestProtocolError):

@@ -56,7 +56,7 @@ class Owner:
         """Those that the program gave; the record says where the others come from."""
         self.reach: Reach | None = None
         self._before = folder.run_state()
-        self._host = host
+        self.host = host
         self._lock: FileLock | None = lock
         self._door = Door(self, door_path(host.paths.sockets, record.id))
         self._starting: asyncio.Task[OwnedMachine] | None = None
@@ -66,6 +66,8 @@ class Owner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_task: asyncio.Task[None] | None = None
         self._restarts = 0
+        self.saving = asyncio.Lock()
+        """Held while its machine is saved: one after the other."""
         self._used = time.monotonic()
         self._busy = 0
 
@@ -108,7 +110,7 @@ class Owner:
                 await self._open_network().prepare()
             loop = asyncio.get_running_loop()
             self._starting = loop.create_task(
-                OwnedMachine.restore(self._host, self.folder, self.record)
+                OwnedMachine.restore(self.host, self.folder, self.record)
             )
             # Costs as much as a good part of the machine's start, in which this process waits.
             imported = loop.run_in_executor(None, import_module, "sandlot.sandbox.reach")
@@ -127,6 +129,8 @@ class Owner:
             await imported
             reach = self._open_network()
             await reach.attach(self.owned.session)
+            self.main = self.owned.main
+            await self.owned.thaw()
             self.folder.write_run_state(
                 owner=os.getpid(), monitor=self.owned.machine.pid, started=time.time(),
                 restarts=self._restarts, ports=[port.to_json() for port in reach.ports],
@@ -136,10 +140,12 @@ class Owner:
                 await self.owned.kill()
             self.finish()
             raise
+        if self.main:
+            self.folder.update_run_state(main=self.main)
         self.paused = self._main_ended = False
         self.touch()
         self._up.set()
-        self._event("started")
+        self.event("started")
         for work in (self._watch_idleness(), self._watch_duration()):
             self._start(work)
         return self.owned
@@ -178,7 +184,7 @@ class Owner:
             owner=os.getpid(), started=state.started, exit_code=state.exit_code, oom=state.oom,
             restarts=count, restarting=True,
         )  # fmt: skip
-        self._event("restarting", count=count)
+        self.event("restarting", count=count)
 
     def finish(self) -> None:
         """The sandbox has stopped: write it down, close the door, let others have it."""
@@ -203,7 +209,7 @@ class Owner:
                     restarts=self._restarts, oom=state.oom, reason=reason,
                 )  # fmt: skip
             if state.started:
-                self._event("stopped", **({"reason": reason} if reason else {}))
+                self.event("stopped", **({"reason": reason} if reason else {}))
         self._lock.release()
         self._lock = None
         for each in self.on_end:
@@ -272,7 +278,7 @@ class Owner:
             owned.session.channel.hold(True)
             await owned.machine.pause()
             self.folder.update_run_state(paused=True)
-            self._event("paused")
+            self.event("paused")
 
     async def resume(self) -> None:
         """Let the processors run, with the right time. Resuming twice is allowed."""
@@ -284,7 +290,7 @@ class Owner:
             owned.session.set_clock()
             self.touch()
             self.folder.update_run_state(paused=False)
-            self._event("resumed")
+            self.event("resumed")
 
     async def _alive(self) -> OwnedMachine:
         if not self.paused:
@@ -313,13 +319,14 @@ class Owner:
         self._main_ended = not self.stopping
         self.folder.update_run_state(exit_code=code, oom=oom)
         if oom:
-            self._event("oom", memory=self.record.memory)
+            self.event("oom", memory=self.record.memory)
         details = {"exit_code": code} | ({"signal": signal} if signal else {})
-        self._event("exited", **details)
+        self.event("exited", **details)
 
-    def _event(self, kind: str, **details: Any) -> None:
+    def event(self, kind: str, **details: Any) -> None:
+        """Tell what happened to the sandbox."""
         record = self.record
-        self._host.sandboxes.events.append(
+        self.host.sandboxes.events.append(
             kind, self.folder.path.name, record.id, record.image, **details
         )
 

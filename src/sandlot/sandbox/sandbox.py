@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from sandlot.errors import ConfigError, SandboxError
 from sandlot.sandbox.arguments import explained, flag, text, text_or_none
+from sandlot.sandbox.branching import Branching
 from sandlot.sandbox.host import DEFAULT_DISK, Host
-from sandlot.sandbox.life import STOP_GRACE, Life
+from sandlot.sandbox.life import STOP_GRACE
 from sandlot.sandbox.listing import SandboxInfo, list_sandboxes
 from sandlot.sandbox.policy import check_policy
 from sandlot.sandbox.process import signal_number
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
     from sandlot.network.hooks import Hooks
     from sandlot.network.policy import Network
     from sandlot.secrets import Secret
+    from sandlot.state.lock import FileLock
+    from sandlot.state.records import SandboxFolder, SandboxRecord
 
 DEFAULT_MEMORY = "1G"
 
 
-class Sandbox(Programs, Life):
+class Sandbox(Programs, Branching):
     """One microVM with its own kernel, files and processes.
 
         async with Sandbox.create(image="demo") as sb:
@@ -192,12 +195,19 @@ class Sandbox(Programs, Life):
         # The image's own was made with the image.
         record = dataclasses.replace(record, make_workdir=workdir not in (None, "", "/"))
         folder, lock = await create_folder(host, record, starts=hold)
-        made = cls(host, folder, record)
-        made._hooks, made._secrets = hooks, hidden
-        if hold:
-            made._lock = lock
-        else:
+        made = cls._from_folder(host, folder, record, lock if hold else None, hooks, hidden)
+        if not hold:
             lock.release()
+        return made
+
+    @classmethod
+    def _from_folder(
+        cls, host: Host, folder: SandboxFolder, record: SandboxRecord, lock: FileLock | None,
+        hooks: Hooks | None, secrets: dict[str, Secret],
+    ) -> Sandbox:  # fmt: skip
+        """A sandbox that was just made and is about to be started."""
+        made = cls(host, folder, record)
+        made._hooks, made._secrets, made._lock = hooks, secrets, lock
         return made
 
     @classmethod

@@ -90,15 +90,15 @@ def iso_time(seconds: float) -> str | None:
     return text.replace("+00:00", "Z")
 
 
-def check_name(name: str) -> str:
-    """A sandbox's name, if it is one.
+def check_name(name: str, what: str = "sandbox") -> str:
+    """A name for a sandbox or the like, if it is one.
 
     Raises:
         ConfigError: it is not.
     """
-    if not _NAME.fullmatch(text(name, "the name of a sandbox", '"my-sandbox"')):
+    if not _NAME.fullmatch(text(name, f"the name of a {what}", f'"my-{what}"')):
         raise ConfigError(
-            f"{name!r} is not a name for a sandbox",
+            f"{name!r} is not a name for a {what}",
             hint="use letters, digits, `_`, `.` and `-`, at most 63, beginning with a letter or digit",
         )
     return name

@@ -31,7 +31,9 @@ from sandlot.guest.kernel import Kernel
 from sandlot.guest.session import Command, GuestSession
 from sandlot.image.erofs import ErofsWriter
 from sandlot.image.tree import Tree
+from sandlot.snapshot.integrity import digest, digest_sparse
 from sandlot.state.lock import FileLock, locked
+from sandlot.state.records import write_json
 from sandlot.state.sparse import copy_sparse
 from sandlot.wire.frames import FIRST_TOKEN
 
@@ -63,9 +65,17 @@ class Template:
         """The empty disk as it was when the machine was saved: with its file system mounted."""
         return self.folder / "disk"
 
-    def config(self, image: Path, disk: Path, disk_size: int, *, fresh: bool) -> MachineConfig:
-        """The machine that a restore makes: this memory, the description of an image's device,
-        and a writable disk (bytes).
+    @property
+    def ram(self) -> Path:
+        """The memory."""
+        return self.folder / "ram"
+
+    def config(
+        self, ram: Path, image: Path, disk: Path, disk_size: int, *, fresh: bool,
+        layers: tuple[Path, ...] = (),
+    ) -> MachineConfig:  # fmt: skip
+        """The machine that a restore makes: this memory by some name, the description of an image's
+        device, and a writable disk (bytes) over the layers that it has.
 
         A `fresh` disk is a copy of the template's, and the machine goes on with it. Any other is
         a disk more; the machine does not touch the mounted one then.
@@ -75,9 +85,11 @@ class Template:
             other = Disk(path=None, readonly=False)
         else:
             staged = Disk(path=self.disk, readonly=True, size=self.disk_size, offset=DISK_OFFSET)
-            other = Disk(path=disk, readonly=False, size=disk_size, offset=DISK_OFFSET)
+            other = Disk(
+                path=disk, readonly=False, size=disk_size, offset=DISK_OFFSET, layers=layers
+            )
         return MachineConfig(
-            memory=self.memory, cpus=self.cpus, ram=self.folder / "ram",
+            memory=self.memory, cpus=self.cpus, ram=ram,
             disks=(Disk(path=image, readonly=True, concatenated=True), staged, other),
         )  # fmt: skip
 
@@ -161,7 +173,7 @@ class TemplateStore:
         status = kernel.image.stat()
         what = (
             FORMAT, engine.identity, kernel.name, status.st_size, status.st_mtime_ns,
-            _digest(agent), memory, cpus, " ".join(_arguments(engine.accelerator)),
+            digest(agent), memory, cpus, " ".join(_arguments(engine.accelerator)),
         )  # fmt: skip
         return hashlib.sha256(repr(what).encode()).hexdigest()[:24]
 
@@ -176,14 +188,14 @@ class TemplateStore:
             if known is not None and known[1] == marks:
                 return known[0]
             manifest = json.loads((folder / "manifest.json").read_text())
-            if manifest["marks"] != list(marks) or manifest["state"] != _digest(folder / "state"):
+            if manifest["marks"] != list(marks) or manifest["state"] != digest(folder / "state"):
                 return None
             if manifest["boot"] != boot_identity():
                 for name in ("ram", "disk"):
-                    if manifest[name] != _digest_sparse(folder / name):
+                    if manifest[name] != digest_sparse(folder / name):
                         return None
                 manifest["boot"] = boot_identity()
-                _write_json(folder / "manifest.json", manifest)
+                write_json(folder / "manifest.json", manifest)
             os.utime(folder)  # the time of the last use, for `_forget_unused`
             size = (folder / "disk").stat().st_size - DISK_OFFSET
             template = Template(folder, memory, cpus, bytes.fromhex(manifest["token"]), size)
@@ -305,13 +317,13 @@ def _seal(folder: Path, token: bytes) -> None:
     for name in ("ram", "state", "disk"):
         with (folder / name).open("rb") as file:
             os.fsync(file.fileno())
-    _write_json(
+    write_json(
         folder / "manifest.json",
         {
             "marks": list(_marks(folder)),
-            "state": _digest(folder / "state"),
-            "ram": _digest_sparse(folder / "ram"),
-            "disk": _digest_sparse(folder / "disk"),
+            "state": digest(folder / "state"),
+            "ram": digest_sparse(folder / "ram"),
+            "disk": digest_sparse(folder / "disk"),
             "boot": boot_identity(),
             "token": token.hex(),
         },
@@ -322,34 +334,3 @@ def _marks(folder: Path) -> tuple[int, ...]:
     """What changes when somebody writes to the files: cheap enough to look at every time."""
     files = [(folder / name).stat() for name in ("ram", "state", "disk")]
     return tuple(value for file in files for value in (file.st_size, file.st_mtime_ns))
-
-
-def _write_json(path: Path, data: object) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(data))
-    partial.replace(path)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _digest_sparse(path: Path) -> str:
-    """The digest of a sparse file's data and where it lies; holes are skipped."""
-    digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        size, position = os.fstat(file.fileno()).st_size, 0
-        while position < size:
-            try:
-                start = os.lseek(file.fileno(), position, os.SEEK_DATA)
-            except OSError:
-                break
-            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
-            for at in range(start, end, 1 << 20):
-                piece = os.pread(file.fileno(), min(1 << 20, end - at), at)
-                if piece.strip(b"\0"):
-                    digest.update(at.to_bytes(8, "big"))
-                    digest.update(piece)
-            position = end
-    return digest.hexdigest()

@@ -47,6 +47,11 @@ class StatePaths:
         return self._folder(self.data / "sandboxes")
 
     @property
+    def snapshots(self) -> Path:
+        """One folder per snapshot."""
+        return self._folder(self.data / "snapshots")
+
+    @property
     def kernels(self) -> Path:
         """Unpacked guest kernels and initial file systems."""
         return self._folder(self.data / "kernels")

@@ -66,6 +66,7 @@ class SandboxRecord:
     inspect: list[str] = field(default_factory=list)
     secrets: dict[str, Any] = field(default_factory=dict)
     placeholders: dict[str, str] = field(default_factory=dict)
+    snapshot: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,41 @@ class SandboxFolder:
 
     @property
     def disk(self) -> Path:
-        return self.path / "disk.img"
+        """What its machine writes to: a disk, or an overlay over `disk_layers`."""
+        return self.disk_files()[1]
+
+    @property
+    def disk_layers(self) -> list[Path]:
+        """What lies below it, the lowest first: its disk as it was saved in snapshots."""
+        return self.disk_files()[0]
+
+    def disk_files(self) -> tuple[list[Path], Path]:
+        """The layers, and what is written to."""
+        try:
+            data = json.loads((self.path / "disk.json").read_text())
+            layers = [self.path / "disk" / str(name) for name in data["layers"]]
+            return layers, self.path / "disk" / str(data["active"])
+        except FileNotFoundError:
+            return [], self.path / "disk.img"
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StateError(
+                f"the disk of sandbox {self.path.name!r} is unknown: disk.json: {error}",
+                hint=f"`sandlot rm -f {self.path.name}` removes it",
+            ) from error
+
+    def write_disk_files(self, layers: list[str], active: str) -> None:
+        """Write down what the disk is made of, by the names of files in `disk`."""
+        write_json(self.path / "disk.json", {"layers": layers, "active": active})
+
+    @property
+    def saved(self) -> Path:
+        """A saved machine that goes on at the next start; a folder that may be missing."""
+        return self.path / "saved"
+
+    @property
+    def memory(self) -> Path:
+        """The folder of the memory that its machine was restored from."""
+        return self.path / "memory"
 
     @property
     def image(self) -> Path:

@@ -1,4 +1,4 @@
-"""Copies of sparse files."""
+"""Copies and links of sparse files."""
 
 from __future__ import annotations
 
@@ -40,3 +40,18 @@ def copy_sparse(source: Path, target: Path, at: int = 0) -> None:
                     break
                 left -= copied
             position = end
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Another name for a file, or a copy where the file system has no hard links.
+
+    Raises:
+        FileNotFoundError: the source is gone.
+        FileExistsError: the target is there.
+    """
+    try:
+        os.link(source, target)
+    except (FileNotFoundError, FileExistsError):
+        raise
+    except OSError:
+        copy_sparse(source, target)

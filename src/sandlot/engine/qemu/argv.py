@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandlot.engine.config import DISK_OFFSET, MIB, MachineConfig
+from sandlot.engine.config import DISK_OFFSET, MIB, Disk, MachineConfig
 
 # pc-i440fx: memory that does not fit below 3.5 GiB is split at 3 GiB and goes on at 4 GiB.
 # Source: QEMU hw/i386/pc_piix.c, pc_init1 (gigabyte alignment).
@@ -111,6 +111,8 @@ def build_argv(
         if disk.path is None:
             nothing = f"driver=null-co,node-name=d{index},size={disk.size},read-zeroes=on,{mode}"
             argv += ["-blockdev", nothing]
+        elif disk.layers:
+            argv += _layered(index, disk)
         else:
             file = f"driver=file,node-name=f{index},filename={_quoted(disk.path)},locking=off"
             node = f"driver=raw,node-name=d{index},file=f{index},size={disk.size}"
@@ -130,6 +132,28 @@ def build_argv(
     else:
         argv += ["-kernel", str(config.kernel), "-initrd", str(config.initrd)]
         argv += ["-append", config.cmdline]
+    return argv
+
+
+def _layered(index: int, disk: Disk) -> list[str]:
+    """An overlay, over a plain file and the overlays between."""
+    argv: list[str] = []
+    below = ""
+    for level, path in enumerate((*disk.layers, disk.path)):
+        assert path is not None
+        top = level == len(disk.layers)
+        mode = "read-only=off,discard=unmap" if top and not disk.readonly else "read-only=on"
+        name = f"d{index}" if top else f"d{index}l{level}"
+        file = f"driver=file,node-name={name}f,filename={_quoted(path)},locking=off,{mode}"
+        argv += ["-blockdev", file]
+        if level == 0:
+            node = f"driver=raw,node-name={name},file={name}f,offset={disk.offset}"
+            argv += ["-blockdev", f"{node},{mode}"]
+        else:
+            node = f"driver=raw,node-name={name}r,file={name}f,offset={disk.offset},{mode}"
+            over = f"driver=qcow2,node-name={name},file={name}r,backing={below},{mode}"
+            argv += ["-blockdev", node, "-blockdev", over]
+        below = name
     return argv
 
 

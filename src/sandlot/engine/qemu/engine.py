@@ -113,6 +113,15 @@ class QemuEngine(Engine):
         )  # fmt: skip
         return " ".join(words)
 
+    @property
+    def facts(self) -> dict[str, str]:
+        return {
+            "engine": "qemu", "version": self.version, "architecture": self._machine,
+            "accelerator": self.accelerator, "processor": self._cpu,
+            "features": _processor() if self._cpu == "host" else "",
+            "devices": "balloon" if guarded() else "",
+        }  # fmt: skip
+
     def window_address(self, config: MachineConfig) -> int | None:
         return argv.window_address(config, self._machine)
 

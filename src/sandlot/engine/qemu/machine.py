@@ -9,7 +9,8 @@ import socket
 from pathlib import Path
 
 from sandlot.engine.base import Machine, MachineStats
-from sandlot.engine.config import MachineConfig
+from sandlot.engine.config import DISK_OFFSET, MachineConfig
+from sandlot.engine.memory import GuestMemory
 from sandlot.engine.qemu.argv import (
     IGNORE_SHARED,
     Descriptors,
@@ -19,6 +20,7 @@ from sandlot.engine.qemu.argv import (
 )
 from sandlot.engine.qemu.console import Console
 from sandlot.engine.qemu.monitor import Monitor
+from sandlot.engine.qemu.overlay import empty_overlay
 from sandlot.engine.qemu.process import MonitorProcess, guarded, make_window, socket_pair
 from sandlot.engine.usage import usage
 from sandlot.errors import BootError, SandboxError
@@ -30,7 +32,7 @@ class QemuMachine(Machine):
     def __init__(
         self, process: MonitorProcess, channel: socket.socket, monitor: Monitor, console: Console,
         script: Console,
-        window: mmap.mmap | None, state: int, command: list[str],
+        window: mmap.mmap | None, state: int, command: list[str], config: MachineConfig,
     ) -> None:  # fmt: skip
         self.pid = process.pid
         self.channel = channel
@@ -43,6 +45,10 @@ class QemuMachine(Machine):
         console.told = self._tell
         self._script = script
         self._state = state
+        self._config = config
+        self._nodes: dict[int, str] = {}  # of disks that are written to an overlay
+        self._prepared: dict[int, str] = {}
+        self._overlays = 0
 
     @classmethod
     async def start(
@@ -81,6 +87,7 @@ class QemuMachine(Machine):
             reads = [p for p in (config.kernel, config.initrd) if p is not None]
             disks = [(disk.opened, disk.readonly) for disk in config.disks]
             reads += [path for path, readonly in disks if path is not None and readonly]
+            reads += [path for disk in config.disks for path in disk.layers]
             writes = [config.ram]
             writes += [path for path, readonly in disks if path is not None and not readonly]
             passed = [*(s.fileno() for s in theirs), *files]
@@ -100,7 +107,7 @@ class QemuMachine(Machine):
         channel, monitor, console, script = ours
         return cls(
             process, channel, Monitor(monitor), Console(console), Console(script), window_map,
-            files[0], argv,
+            files[0], argv, config,
         )  # fmt: skip
 
     def _tell(self, data: bytes) -> None:
@@ -125,6 +132,49 @@ class QemuMachine(Machine):
             if status.get("status") in ("failed", "cancelled"):
                 raise SandboxError(f"saving the machine failed: {status.get('error-desc', '')}")
             await asyncio.sleep(0.002)  # QEMU tells of progress only when asked
+
+    async def prepare_overlay(self, disk: int, overlay: Path) -> None:
+        descriptor = os.open(overlay, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.pwrite(descriptor, empty_overlay(self._config.disks[disk].size), DISK_OFFSET)
+            number = await self._monitor.lend(descriptor)
+        finally:
+            os.close(descriptor)
+        self._overlays += 1
+        node = f"d{disk}o{self._overlays}"
+        mode = {"read-only": False, "discard": "unmap"}
+        file = {"driver": "file", "filename": f"/dev/fdset/{number}", "locking": "off", **mode}
+        below = {"driver": "raw", "offset": DISK_OFFSET, "file": file, **mode}
+        await self._monitor.execute(
+            "blockdev-add", **{"node-name": node, "driver": "qcow2", "file": below,
+                               "backing": None, **mode},
+        )  # fmt: skip
+        self._prepared[disk] = node
+
+    async def switch_disk(self, disk: int) -> None:
+        overlay = self._prepared[disk]
+        node = self._nodes.get(disk, f"d{disk}")
+        await self._monitor.execute("blockdev-snapshot", node=node, overlay=overlay)
+        self._nodes[disk] = self._prepared.pop(disk)
+
+    async def drop_overlay(self, disk: int) -> None:
+        if node := self._prepared.pop(disk, ""):
+            await self._monitor.execute("blockdev-del", **{"node-name": node})
+
+    async def save_devices(self, state: Path) -> None:
+        descriptor = os.open(state, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            number = await self._monitor.lend(descriptor)
+        finally:
+            os.close(descriptor)
+        # Not `live`: that would give up the disks, for another machine to take them over.
+        await self._monitor.execute(
+            "xen-save-devices-state", filename=f"/dev/fdset/{number}", live=False
+        )
+        await self._monitor.take_back(number)
+
+    def memory(self) -> GuestMemory:
+        return GuestMemory(self.pid, self._config.ram, self._config.memory)
 
     def kill(self) -> None:
         self._process.kill()

@@ -22,6 +22,7 @@ class Monitor:
         self._socket: socket.socket | None = sock
         self._client: QMPClient | None = None
         self._lock = asyncio.Lock()
+        self._lent = 0
 
     async def execute(self, command: str, **arguments: Any) -> Any:
         """Run one command and return its result.
@@ -48,6 +49,23 @@ class Monitor:
             client = await self._connect()
         client.send_fd_scm(descriptor)
         await self.execute("getfd", fdname=name)
+
+    async def lend(self, descriptor: int) -> int:
+        """Hand over an open file that commands can name as `/dev/fdset/N`; N is returned.
+
+        Raises:
+            SandboxError: QEMU refused it or is gone.
+        """
+        async with self._lock:
+            client = await self._connect()
+        self._lent += 1
+        client.send_fd_scm(descriptor)
+        await self.execute("add-fd", **{"fdset-id": self._lent})
+        return self._lent
+
+    async def take_back(self, number: int) -> None:
+        """End what `lend` began, once nothing uses it."""
+        await self.execute("remove-fd", **{"fdset-id": number})
 
     async def _connect(self) -> QMPClient:
         if self._client is None:

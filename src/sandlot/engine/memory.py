@@ -33,7 +33,12 @@ Run = tuple[int, int]
 
 
 class GuestMemory:
-    """The memory of one machine's process, which is mapped from the file `ram`, `size` bytes."""
+    """The memory of one machine's process, which is mapped from the file `ram`, `size` bytes.
+
+    Raises:
+        EngineUnavailable: this host does not show it.
+        SandboxError: the process is gone, or has mapped another file.
+    """
 
     def __init__(self, pid: int, ram: Path, size: int) -> None:
         if sys.platform != "linux":
@@ -170,7 +175,7 @@ def _mapping(pid: int, ram: Path, size: int) -> int:
     wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x} {status.st_ino} "
     found: list[tuple[int, int]] = []
     try:
-        with open(f"/proc/{pid}/maps") as maps:
+        with Path(f"/proc/{pid}/maps").open() as maps:
             for line in maps:
                 if wanted in line:
                     start, _, end = line.partition(" ")[0].partition("-")

@@ -1,0 +1,207 @@
+"""The part of `Sandbox` that saves its machine and makes others from it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from sandlot.errors import ConfigError
+from sandlot.sandbox.arguments import flag
+from sandlot.sandbox.door import ask_to_save
+from sandlot.sandbox.life import Life
+
+if TYPE_CHECKING:
+    from sandlot.network.hooks import Hooks
+    from sandlot.network.policy import Network
+    from sandlot.sandbox.host import Host
+    from sandlot.sandbox.restoring import Changes, Origin
+    from sandlot.sandbox.sandbox import Sandbox, SandboxCreation
+    from sandlot.sandbox.snapshots import Snapshot
+    from sandlot.secrets import Secret
+
+MOST_FORKS = 1000
+
+
+class Branching(Life):
+    """Base of `Sandbox`: snapshots and forks."""
+
+    async def snapshot(
+        self, name: str | None = None, *, disk_only: bool = False, tags: Sequence[str] = ()
+    ) -> Snapshot:
+        """Save memory, devices and disk as they are at one moment; the sandbox runs on.
+
+            snap = await sb.snapshot("ml-ready")
+            worker = await snap.restore("w-1", env={"WORKER_ID": "1"})
+
+        Its programs stand still for some tens of milliseconds. Works from any program.
+
+        Args:
+            name: unique among snapshots; a readable one is chosen when it is None.
+            disk_only: only its disk, which is also possible when it is stopped.
+            tags: other names, by which the newest that has one is found.
+
+        Raises:
+            NameTaken: another snapshot has the name.
+            WrongState: it does not run, or is paused.
+            ResourceError: the host's disk is full; nothing is kept then.
+        """
+        from sandlot.sandbox.saving import save_running, save_stopped
+        from sandlot.sandbox.snapshots import Snapshot
+
+        flag(disk_only, "disk_only")
+        if self._owner is not None and self._owner.alive:
+            found = await save_running(self._owner, name, memory=not disk_only, tags=tags)
+            if self._owner.secrets:
+                self._host.grants[found.id] = dict(self._owner.secrets)
+            return Snapshot(self._host, self._host.snapshots.find(found.id))
+        session = await self._find_session()
+        if session is not None:
+            options = {"name": name, "memory": not disk_only, "tags": list(tags)}
+            async with ask_to_save(session, options) as answer:
+                return Snapshot(self._host, self._host.snapshots.find(answer["id"]))
+        if not disk_only:
+            raise self._not_running(
+                "a stopped one has no memory: save its disk with disk_only=True (--disk-only)"
+            )
+        found = await save_stopped(self._host, self._folder, name, tags)
+        return Snapshot(self._host, self._host.snapshots.find(found.id))
+
+    def fork(
+        self, name: str | None = None, *, env: Mapping[str, str] | None = None,
+        hostname: str | None = None, network: Network | None = None, ports: object = None,
+        secrets: object = None, labels: Mapping[str, str] | None = None, detached: bool = False,
+        hooks: Hooks | None = None,
+    ) -> SandboxCreation:  # fmt: skip
+        """A twin: a running sandbox that goes on where this one is now. This one runs on.
+
+        Await the result, or use it in `async with`, as with `create`. It has the same programs,
+        files, network policy and secrets, its own name, host name, machine id and randomness, and
+        its published ports at free ports of the host.
+
+        Args:
+            name: unique on this machine; a readable one is chosen when it is None.
+            env: more variables for the commands that are started in it.
+            hostname: its name when None.
+            network, ports, secrets, labels: instead of this one's.
+            detached: let a process of its own keep it.
+            hooks: asked before something is reached; not for a detached one.
+
+        Raises:
+            NameTaken, ConfigError, ResourceError
+            WrongState: it does not run, or is paused.
+        """
+        from sandlot.sandbox.restoring import Changes
+        from sandlot.sandbox.sandbox import SandboxCreation
+
+        changes = Changes(
+            env=env, hostname=hostname, network=network, ports=ports, secrets=secrets,
+            labels=labels, detached=detached,
+        )  # fmt: skip
+
+        async def make() -> Sandbox:
+            async with self._fork_point() as (origin, grants):
+                made = await prepare_child(self._host, origin, name, changes, grants, hooks)
+            return await started(made)
+
+        return SandboxCreation(make)
+
+    async def fork_many(
+        self, count: int, *, names: Sequence[str] | None = None,
+        env: Mapping[str, str] | None = None, detached: bool = False,
+    ) -> list[Sandbox]:  # fmt: skip
+        """Several twins of one moment; all are there, or none.
+
+        Args:
+            count: how many, at most 1000.
+            names: a name for each; readable ones are chosen when it is None.
+            env: more variables for the commands that are started in them.
+            detached: let processes of their own keep them.
+
+        Raises:
+            as `fork`
+        """
+        from sandlot.sandbox.restoring import Changes
+
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_FORKS:
+            raise ConfigError(f"count {count!r} is not a number from 1 to {MOST_FORKS}")
+        if names is not None and len(set(names)) != count:
+            raise ConfigError(f"{len(set(names))} different names for {count} forks")
+        changes = Changes(env=env, detached=detached)
+        made: list[Sandbox] = []
+        try:
+            async with self._fork_point() as (origin, grants):
+                for number in range(count):
+                    name = names[number] if names is not None else None
+                    made.append(
+                        await prepare_child(self._host, origin, name, changes, grants, None)
+                    )
+            starts = [asyncio.ensure_future(each.start()) for each in made]
+            try:
+                await asyncio.gather(*starts)
+            except BaseException:
+                await asyncio.gather(*starts, return_exceptions=True)
+                raise
+        except BaseException:
+            await asyncio.gather(*(each.remove() for each in made), return_exceptions=True)
+            raise
+        return made
+
+    @contextlib.asynccontextmanager
+    async def _fork_point(self) -> AsyncIterator[tuple[Origin, Mapping[str, Secret]]]:
+        """Where twins go on, and the secrets that they are given."""
+        from sandlot.sandbox.restoring import Origin
+        from sandlot.sandbox.saving import fork_point
+        from sandlot.snapshot.record import MachineRecord
+        from sandlot.snapshot.store import SnapshotFolder
+
+        if self._owner is not None and self._owner.alive:
+            async with fork_point(self._owner) as (folder, captured):
+                record = self._owner.record
+                yield (
+                    Origin(folder, record, captured.layers, captured.machine),
+                    self._owner.secrets,
+                )
+            return
+        session = await self._find_session()
+        if session is None:
+            raise self._not_running("only a running sandbox can be forked")
+        async with ask_to_save(session, {"fork": True}) as answer:
+            folder = SnapshotFolder(self._host.paths.snapshots / str(answer["folder"]))
+            machine = MachineRecord(**answer["machine"])
+            record = self._folder.record()
+            yield Origin(folder, record, list(answer["layers"]), machine), {}
+
+
+async def prepare_child(
+    host: Host, origin: Origin, name: str | None, changes: Changes, grants: Mapping[str, Secret],
+    hooks: Hooks | None,
+) -> Sandbox:  # fmt: skip
+    """A sandbox that goes on from `origin` when it is started.
+
+    Raises:
+        as `restoring.make_child`
+    """
+    from sandlot.sandbox.restoring import child_record, make_child
+    from sandlot.sandbox.sandbox import Sandbox
+
+    if hooks is not None and changes.detached:
+        raise ConfigError(
+            "hooks cannot be called for a detached sandbox: it outlives this program",
+            hint="leave detached=True out",
+        )
+    record, hidden = await child_record(origin, name, changes, grants)
+    folder, lock = await make_child(host, origin, record, changes.env or {})
+    return Sandbox._from_folder(host, folder, record, lock, hooks, hidden)
+
+
+async def started(made: Sandbox) -> Sandbox:
+    """Start a sandbox that was just made; one that does not start is removed."""
+    try:
+        await made.start()
+    except BaseException:
+        with contextlib.suppress(Exception):
+            await made.remove()
+        raise
+    return made

@@ -1,0 +1,212 @@
+"""Saving a running machine: memory, devices and disk of one moment (docs/design/0017-snapshots.md).
+
+The guest's programs are frozen before the processors stop, so that a machine that is restored from
+this runs nothing of the user's before it has an identity of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import shutil
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sandlot.engine.memory import PAGE, GuestMemory, Run, buffer, prepare
+from sandlot.errors import SandboxError, WrongState
+from sandlot.snapshot.memory import MemoryFiles
+from sandlot.snapshot.pages import put_pages, write_pages
+from sandlot.snapshot.record import MachineRecord
+from sandlot.snapshot.store import SnapshotFolder
+from sandlot.state.sparse import copy_sparse, link_or_copy
+
+if TYPE_CHECKING:
+    import mmap
+    import os
+    from pathlib import Path
+
+    from sandlot.sandbox.owned import OwnedMachine
+    from sandlot.sandbox.owner import Owner
+
+
+@dataclass(frozen=True)
+class Captured:
+    """What was saved. `pause` is how long the guest's programs stood still, in seconds;
+    `own_memory` the bytes of pages that are not its parent's."""
+
+    machine: MachineRecord | None
+    layers: list[str]
+    pause: float
+    own_memory: int
+
+
+async def capture(
+    owner: Owner, target: SnapshotFolder, *, memory: bool = True, root: bool = False
+) -> Captured:
+    """Save the machine of a sandbox into a folder. It runs on.
+
+    Args:
+        memory: memory and devices too, not only the disk.
+        root: the memory becomes one whole file, for machines that begin here, rather than the
+            pages that differ.
+
+    Raises:
+        WrongState: it does not run, or is paused.
+        SandboxDied: it ended meanwhile.
+    """
+    if owner.paused:
+        name = owner.record.name
+        raise WrongState(
+            f"sandbox {name!r} is paused", hint=f"let it go on first with `sandlot unpause {name}`"
+        )
+    session = await owner.session()
+    owned = owner.owned
+    assert owned is not None
+    with owner.using():
+        return await _Capture(owner, owned, target, memory, root).run(session)
+
+
+class _Capture:
+    def __init__(
+        self, owner: Owner, owned: OwnedMachine, target: SnapshotFolder, memory: bool, root: bool
+    ) -> None:
+        self._owner = owner
+        self._owned = owned
+        self._machine = owned.machine
+        self._folder = owner.folder
+        self._target = target
+        self._memory = memory
+        self._root = root
+        self._base = MemoryFiles(self._folder.memory)
+
+    async def run(self, session: object) -> Captured:
+        place = self._owned.disk_place
+        layers, active = self._folder.disk_files()
+        (self._folder.path / "disk").mkdir(exist_ok=True, mode=0o700)
+        overlay = self._folder.path / "disk" / f"{len(layers) + 1}-{secrets.token_hex(4)}"
+        guest: GuestMemory | None = None
+        room: mmap.mmap | None = None
+        copying: asyncio.Task[None] | None = None
+        try:
+            if self._memory:
+                guest = self._machine.memory()
+                self._target.memory.folder.mkdir(mode=0o700)
+                copying = asyncio.create_task(
+                    asyncio.to_thread(copy_sparse, self._base.full, self._target.memory.full)
+                )
+                room = buffer(guest.size)
+                await asyncio.to_thread(prepare, room, guest.own())
+            await self._machine.prepare_overlay(place, overlay)
+            if copying is not None:
+                await copying
+            runs, pause = await self._still(guest, room, layers, active, overlay)
+        except BaseException:
+            if copying is not None:
+                with contextlib.suppress(BaseException):
+                    await copying
+            with contextlib.suppress(SandboxError):
+                await self._machine.drop_overlay(place)
+            if self._folder.disk != overlay:
+                overlay.unlink(missing_ok=True)
+            raise
+        frozen = [*(path.name for path in layers), self._layer_name(layers, active)]
+        own = 0
+        if room is not None:
+            own = await asyncio.to_thread(self._put_down, room, runs)
+            room.close()
+        await asyncio.to_thread(self._link, frozen)
+        return Captured(self._machine_record(guest), frozen, pause, own)
+
+    async def _still(
+        self, guest: GuestMemory | None, room: mmap.mmap | None, layers: list[Path], active: Path,
+        overlay: Path,
+    ) -> tuple[list[Run], float]:  # fmt: skip
+        """The part during which the guest stands still."""
+        session = self._owned.session
+        frozen = [*(path.name for path in layers), self._layer_name(layers, active)]
+        if active.parent != overlay.parent:
+            link_or_copy(active, overlay.with_name(frozen[-1]))
+        runs: list[Run] = []
+        began = time.monotonic()
+        await session.freeze(sync=guest is None)
+        try:
+            session.channel.hold(True)
+            await self._machine.pause()
+            try:
+                # Before the machine does it: an overlay with nothing in it changes nothing.
+                self._folder.write_disk_files(frozen, overlay.name)
+                try:
+                    await self._machine.switch_disk(self._owned.disk_place)
+                except BaseException:
+                    self._back(layers, active)
+                    raise
+                if guest is not None and room is not None:
+                    await self._machine.save_devices(self._target.state)
+                    runs = await asyncio.to_thread(self._copy, guest, room)
+            finally:
+                await self._machine.resume()
+                session.channel.hold(False)
+                session.set_clock()
+        finally:
+            await session.thaw()
+        return runs, time.monotonic() - began
+
+    def _back(self, layers: list[Path], active: Path) -> None:
+        """The disk is what it was."""
+        if active.parent == self._folder.path:
+            (self._folder.path / "disk.json").unlink()
+        else:
+            self._folder.write_disk_files([path.name for path in layers], active.name)
+
+    def _layer_name(self, layers: list[Path], active: Path) -> str:
+        """What a file is called as a layer."""
+        return active.name if active.parent.name == "disk" else f"0-{self._owner.record.id}"
+
+    @staticmethod
+    def _copy(guest: GuestMemory, room: mmap.mmap) -> list[Run]:
+        runs = guest.own()
+        guest.copy(runs, room)
+        return runs
+
+    def _put_down(self, room: mmap.mmap, runs: list[Run]) -> int:
+        """Write the pages that were copied."""
+        memory = self._target.memory
+        with memory.full.open("r+b") as file:
+            put_pages(file.fileno(), room, runs)
+        if self._root:
+            link_or_copy(memory.full, memory.root)
+            memory.seal_full()
+            return sum(count for _, count in runs) * PAGE
+        self._base.link_to(memory.folder, full=False)
+        memory.seal_full()
+        return write_pages(memory.pages(memory.depth + 1), room, runs).size
+
+    def _link(self, frozen: list[str]) -> None:
+        self._target.disk.mkdir(mode=0o700)
+        for name in frozen:
+            link_or_copy(self._folder.path / "disk" / name, self._target.disk / name)
+        link_folder(self._folder.image.parent, self._target.image)
+
+    def _machine_record(self, guest: GuestMemory | None) -> MachineRecord | None:
+        if guest is None:
+            return None
+        record, owned = self._owner.record, self._owned
+        return MachineRecord(
+            memory=record.memory, cpus=record.cpus, token=owned.token.hex(),
+            place=owned.disk_place, disk=record.disk, staged=owned.staged_size, facts=owned.facts,
+            main=self._owner.main,
+        )  # fmt: skip
+
+
+def link_folder(source: Path, target: Path) -> None:
+    """The files of a folder under names in another, which is made."""
+    target.mkdir(mode=0o700)
+    for path in source.iterdir():
+        link_or_copy(path, target / path.name)
+
+
+def clear(path: Path | os.PathLike[str]) -> None:
+    """Remove a folder, if there is one."""
+    shutil.rmtree(path, ignore_errors=True)

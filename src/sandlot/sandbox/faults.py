@@ -1,0 +1,23 @@
+"""Errors on their way between programs of the host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sandlot import errors
+from sandlot.errors import SandboxError
+
+
+def described(error: SandboxError) -> dict[str, str]:
+    """An error for another program."""
+    return {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+
+
+def rebuilt(answer: dict[str, Any]) -> SandboxError:
+    """Another program's error as one of this program."""
+    kind = getattr(errors, str(answer["error"]), SandboxError)
+    try:
+        made = kind(answer["message"], hint=answer["hint"])
+        return made if isinstance(made, SandboxError) else SandboxError(answer["message"])
+    except TypeError:
+        return SandboxError(answer["message"], hint=answer["hint"])

@@ -1,0 +1,208 @@
+"""Making a snapshot of a sandbox that this program runs, or of one that is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sandlot.engine.config import DISK_OFFSET
+from sandlot.engine.qemu.overlay import empty_overlay
+from sandlot.errors import ConfigError, ResourceError, SandboxNotFound, SnapshotError, WrongState
+from sandlot.sandbox.capture import Captured, capture, link_folder
+from sandlot.sandbox.naming import readable_name
+from sandlot.sandbox.sizes import check_name
+from sandlot.snapshot.integrity import digest_sparse, write_out
+from sandlot.snapshot.record import SnapshotRecord
+from sandlot.snapshot.store import SnapshotFolder, SnapshotStore
+from sandlot.state.lock import FileLock
+from sandlot.state.sparse import link_or_copy
+
+if TYPE_CHECKING:
+    from sandlot.sandbox.host import Host
+    from sandlot.sandbox.owner import Owner
+    from sandlot.state.records import SandboxFolder, SandboxRecord
+
+
+def checked_name(store: SnapshotStore, name: str | None) -> str:
+    """A name for a new snapshot; one that can be read when None was given.
+
+    Raises:
+        ConfigError: it cannot be a name.
+        NameTaken: another snapshot has it.
+    """
+    chosen = check_name(name, "snapshot") if name is not None else readable_name()
+    store.refuse_taken(chosen)
+    return chosen
+
+
+def checked_tags(tags: Sequence[str]) -> list[str]:
+    """Tags of a snapshot, each once.
+
+    Raises:
+        ConfigError: one is no text, or empty.
+    """
+    if isinstance(tags, str):
+        raise ConfigError(f"tags is the text {tags!r}", hint=f"use tags=[{tags!r}]")
+    return list(dict.fromkeys(check_name(tag, "tag") for tag in tags))
+
+
+async def save_running(
+    owner: Owner, name: str | None, *, memory: bool, tags: Sequence[str]
+) -> SnapshotRecord:
+    """Make a snapshot of a sandbox that this program runs.
+
+    Raises:
+        NameTaken, ConfigError: the name.
+        WrongState: it does not run, or is paused.
+        ResourceError: the host's disk is full.
+        SandboxDied: it ended meanwhile.
+    """
+    store = owner.host.snapshots
+    chosen, marked = checked_name(store, name), checked_tags(tags)
+    async with owner.saving:
+        with store.making() as folder, full_disk():
+            captured = await capture(owner, folder, memory=memory)
+            found = await asyncio.to_thread(
+                _seal, owner.host, folder, owner.record, chosen, marked, captured
+            )
+    owner.event("snapshot", snapshot=chosen, snapshot_id=found.id, pause=round(captured.pause, 4))
+    return found
+
+
+async def save_stopped(
+    host: Host, sandbox: SandboxFolder, name: str | None, tags: Sequence[str]
+) -> SnapshotRecord:
+    """Make a snapshot of the disk of a stopped sandbox.
+
+    Raises:
+        NameTaken, ConfigError: the name.
+        WrongState: it runs, or was never started and has no disk yet.
+        ResourceError: the host's disk is full.
+    """
+    store = host.snapshots
+    chosen, marked = checked_name(store, name), checked_tags(tags)
+    lock = FileLock.take(sandbox.lock_path)
+    if lock is None:
+        if not sandbox.path.exists():
+            raise SandboxNotFound(f"no sandbox is named {sandbox.path.name!r}")
+        raise WrongState(f"sandbox {sandbox.path.name!r} is just being started", hint="try again")
+    try:
+        record = sandbox.record()
+        if not sandbox.disk.exists():
+            raise WrongState(
+                f"sandbox {record.name!r} was never started: its disk is empty",
+                hint="start it first, or make another one from its image",
+            )
+        with store.making() as folder, full_disk():
+            captured = await asyncio.to_thread(_save_disk, sandbox, record, folder)
+            return await asyncio.to_thread(_seal, host, folder, record, chosen, marked, captured)
+    finally:
+        lock.release()
+
+
+def _save_disk(sandbox: SandboxFolder, record: SandboxRecord, target: SnapshotFolder) -> Captured:
+    layers, active = sandbox.disk_files()
+    folder = sandbox.path / "disk"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    name = active.name if active.parent == folder else f"0-{record.id}"
+    if active.parent != folder and not (folder / name).exists():
+        link_or_copy(active, folder / name)
+    overlay = new_overlay(sandbox, record.disk, len(layers) + 1)
+    frozen = [*(path.name for path in layers), name]
+    sandbox.write_disk_files(frozen, overlay)
+    target.disk.mkdir(mode=0o700)
+    for each in frozen:
+        link_or_copy(folder / each, target.disk / each)
+    link_folder(sandbox.image.parent, target.image)
+    return Captured(None, frozen, 0.0, 0)
+
+
+def new_overlay(sandbox: SandboxFolder, size: int, level: int) -> str:
+    """An overlay with nothing in it for the disk of a sandbox that does not run; its name."""
+    name = f"{level}-{secrets.token_hex(4)}"
+    path = sandbox.path / "disk" / name
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.pwrite(descriptor, empty_overlay(size), DISK_OFFSET)
+    finally:
+        os.close(descriptor)
+    return name
+
+
+def _seal(
+    host: Host, folder: SnapshotFolder, source: SandboxRecord, name: str, tags: list[str],
+    captured: Captured,
+) -> SnapshotRecord:  # fmt: skip
+    """Write down what was saved, once it is on the disk, and give it its name."""
+    machine = captured.machine
+    record = SnapshotRecord(
+        id=secrets.token_hex(6), name=name, created=time.time(), sandbox=source.name,
+        source=asdict(source), layers=captured.layers, parent=source.snapshot, tags=tags,
+        machine=asdict(machine) if machine is not None else None,
+        own_memory=captured.own_memory, pause=captured.pause,
+        own_disk=(folder.disk / captured.layers[-1]).stat().st_blocks * 512,
+    )  # fmt: skip
+    files = [f"disk/{each}" for each in record.layers]
+    if machine is not None:
+        files += ["state", *(f"memory/{path.name}" for path in folder.memory.chain())]
+    write_out(folder.path / each for each in files)
+    known = _known_digests(host, source)
+    digests = {}
+    for each in files:
+        path = folder.path / each
+        before, digest = known.get(each, (path, ""))
+        same = bool(digest) and before.exists() and before.samefile(path)
+        digests[each] = digest if same else digest_sparse(path)
+    record = dataclasses.replace(record, digests=digests)
+    host.snapshots.publish(folder, record)
+    return record
+
+
+def _known_digests(host: Host, source: SandboxRecord) -> dict[str, tuple[Path, str]]:
+    """Files whose digests are known, by the names that they have in a snapshot too: those of the
+    snapshot that the sandbox came from."""
+    if not source.snapshot:
+        return {}
+    with contextlib.suppress(SnapshotError):
+        parent = host.snapshots.find(source.snapshot)
+        return {
+            name: (parent.path / name, digest) for name, digest in parent.record().digests.items()
+        }
+    return {}
+
+
+@contextlib.asynccontextmanager
+async def fork_point(owner: Owner) -> AsyncIterator[tuple[SnapshotFolder, Captured]]:
+    """The machine as it is now, saved for forks, until the end of the block.
+
+    Raises:
+        as `save_running`
+    """
+    with owner.host.snapshots.making() as folder, full_disk():
+        async with owner.saving:
+            captured = await capture(owner, folder, root=True)
+        yield folder, captured
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """Say in one line that the host's disk is full."""
+    import errno
+
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceError(
+                "no space left on the host for the snapshot; nothing of it was kept",
+                hint="free some (`sandlot df`, `sandlot prune`), or set SANDLOT_DATA to another disk",
+            ) from error
+        raise

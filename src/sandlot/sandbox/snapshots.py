@@ -1,0 +1,220 @@
+"""`Snapshot`: a saved sandbox, as users hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sandlot.errors import SnapshotError, WrongState
+from sandlot.sandbox.host import Host
+from sandlot.sandbox.listing import list_sandboxes
+from sandlot.sandbox.restoring import Changes, origin_of
+from sandlot.sandbox.saving import checked_tags
+from sandlot.sandbox.sizes import check_name, iso_time
+from sandlot.snapshot.record import SnapshotRecord
+from sandlot.snapshot.store import SnapshotFolder
+from sandlot.snapshot.usage import SnapshotUsage, usage_of
+
+if TYPE_CHECKING:
+    from sandlot.network.hooks import Hooks
+    from sandlot.network.policy import Network
+    from sandlot.sandbox.sandbox import Sandbox, SandboxCreation
+
+
+class Snapshot:
+    """The saved state of a sandbox: memory, devices and disk, or its disk alone. It never changes.
+
+        snap = await sb.snapshot("ml-ready")
+        workers = [await snap.restore(env={"WORKER_ID": str(i)}) for i in range(3)]
+
+    Made by `Sandbox.snapshot`, found by `get`.
+    """
+
+    def __init__(self, host: Host, folder: SnapshotFolder) -> None:
+        self._host = host
+        self._folder = folder
+        self._record = folder.record()
+
+    def __repr__(self) -> str:
+        return f"<Snapshot {self.name!r} {self.id} of={self._record.sandbox!r} {self.kind}>"
+
+    @classmethod
+    async def get(cls, name: str) -> Snapshot:
+        """A snapshot by name, by id, or by tag: the newest that has it.
+
+        Raises:
+            SnapshotNotFound: there is none.
+            SnapshotDamaged: its record cannot be read.
+        """
+        host = Host.current()
+        return cls(host, host.snapshots.find(name))
+
+    @classmethod
+    async def list(cls) -> list[Snapshot]:
+        """Every snapshot of this user, by name; those that cannot be read are left out."""
+        host = Host.current()
+        found = []
+        for folder in host.snapshots.all():
+            try:
+                found.append(cls(host, folder))
+            except SnapshotError:
+                continue
+        return found
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._record.name
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits that no other snapshot has."""
+        return self._record.id
+
+    @property
+    def kind(self) -> str:
+        """`machine`, or `disk` when only the disk was saved."""
+        return "machine" if self._record.machine is not None else "disk"
+
+    @property
+    def parent(self) -> str:
+        """The id of the snapshot that its sandbox was restored from, or empty."""
+        return self._record.parent
+
+    @property
+    def tags(self) -> Sequence[str]:
+        """Its tags."""
+        return tuple(self._record.tags)
+
+    @property
+    def record(self) -> SnapshotRecord:
+        """All that is known of it."""
+        return self._record
+
+    @property
+    def folder(self) -> SnapshotFolder:
+        """Where it lies on disk."""
+        return self._folder
+
+    def usage(self) -> SnapshotUsage:
+        """The space that it takes on the host's disk."""
+        return usage_of(self._folder)
+
+    def inspect(self) -> dict[str, Any]:
+        """All that is known of it, ready for JSON, without the environment's values."""
+        record, usage = self._record, self.usage()
+        source = record.sandbox_record
+        machine = record.machine_record
+        return {
+            "name": record.name, "id": record.id, "kind": self.kind,
+            "created": iso_time(record.created), "sandbox": record.sandbox,
+            "image": source.image, "memory": source.memory, "cpus": source.cpus,
+            "disk": source.disk, "parent": record.parent or None, "tags": list(record.tags),
+            "children": [child.name for child in self._host.snapshots.children(record.id)],
+            "sandboxes": self.sandboxes(), "secrets": sorted(source.secrets),
+            "env": sorted(source.env), "own": usage.own, "shared": usage.shared,
+            "cached": usage.cached, "own_memory": record.own_memory, "own_disk": record.own_disk,
+            "pause_seconds": round(record.pause, 4),
+            "engine": machine.facts if machine is not None else None,
+            "folder": str(self._folder.path),
+        }  # fmt: skip
+
+    def sandboxes(self) -> Sequence[str]:
+        """The names of the sandboxes that were restored from it and are still there."""
+        return [info.record.name for info in list_sandboxes() if info.record.snapshot == self.id]
+
+    def restore(
+        self, name: str | None = None, *, env: Mapping[str, str] | None = None,
+        hostname: str | None = None, network: Network | None = None, ports: object = None,
+        secrets: object = None, labels: Mapping[str, str] | None = None, detached: bool = False,
+        disk_only: bool = False, idle_timeout: float | str | None = None,
+        max_duration: float | str | None = None, hooks: Hooks | None = None,
+    ) -> SandboxCreation:  # fmt: skip
+        """A running sandbox that goes on exactly where it was saved.
+
+        Await the result, or use it in `async with`, as with `Sandbox.create`. It is a machine of
+        its own: name, host name, machine id, boot id, randomness and clock are set before a program
+        of it runs. Memory and processors are as they were.
+
+        Args:
+            name: unique on this machine; a readable one is chosen when it is None.
+            env: more variables for the commands that are started in it. Programs that run already
+                find them in `/run/sandlot/restored`.
+            hostname: its name when None.
+            network: what it may reach; as it was when None.
+            ports: published ports; those that it had, at free ports of the host, when None.
+            secrets: its secrets, by the names that it had; when None, those that this program
+                gave, or that can be read again where they were said to be.
+            labels: as they were when None.
+            detached: let a process of its own keep it.
+            disk_only: its disk in a new machine that begins, rather than the programs that ran.
+            idle_timeout, max_duration: as they were when None.
+            hooks: asked before something is reached; not for a detached one.
+
+        Raises:
+            NameTaken, ConfigError, ResourceError, SecretUnavailable, BootError
+            SnapshotNotFound: it was removed.
+            SnapshotDamaged: a file of it was changed or cut off; nothing was run from it.
+            SnapshotMismatch: the saved machine does not fit this host, with what differs.
+        """
+        from sandlot.sandbox.branching import prepare_child, started
+        from sandlot.sandbox.sandbox import SandboxCreation
+
+        changes = Changes(
+            env=env, hostname=hostname, network=network, ports=ports, secrets=secrets,
+            labels=labels, detached=detached, idle_timeout=idle_timeout, max_duration=max_duration,
+        )  # fmt: skip
+
+        async def make() -> Sandbox:
+            origin = origin_of(self._folder, disk_only=disk_only)
+            grants = self._host.grants.get(self.id, {})
+            made = await prepare_child(self._host, origin, name, changes, grants, hooks)
+            return await started(made)
+
+        return SandboxCreation(make)
+
+    async def remove(self, *, cascade: bool = False) -> None:
+        """Remove it.
+
+        Args:
+            cascade: also the sandboxes that were restored from it, and the snapshots of those.
+
+        Raises:
+            WrongState: sandboxes or snapshots came from it, and `cascade` is not asked.
+            SnapshotNotFound: it is gone already.
+        """
+        from sandlot.sandbox.sandbox import Sandbox
+
+        children = self._host.snapshots.children(self.id)
+        sandboxes = self.sandboxes()
+        if (children or sandboxes) and not cascade:
+            names = [*(f"sandbox {each}" for each in sandboxes),
+                     *(f"snapshot {each.name}" for each in children)]  # fmt: skip
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise WrongState(
+                f"snapshot {self.name!r} has children: {', '.join(names[:3])}{more}",
+                hint="remove those first, or all of them with cascade=True (--cascade)",
+            )
+        for each in sandboxes:
+            await (await Sandbox.get(each)).remove()
+        for child in children:
+            await (await Snapshot.get(child.id)).remove(cascade=True)
+        self._host.snapshots.remove(self._folder)
+        self._host.grants.pop(self.id, None)
+
+    async def rename(self, name: str) -> None:
+        """Give it another name.
+
+        Raises:
+            NameTaken: another snapshot has it.
+        """
+        self._folder = self._host.snapshots.rename(self._folder, check_name(name, "snapshot"))
+        self._record = self._folder.record()
+
+    async def set_tags(self, tags: Sequence[str]) -> None:
+        """Give it these tags instead of those that it has.
+
+        Raises:
+            ConfigError: one cannot be a tag.
+        """
+        self._record = self._host.snapshots.change(self._folder, tags=checked_tags(tags))
