@@ -9,7 +9,7 @@ General layout, from what users hold down to the wire:
     build      images from Dockerfiles
     sandbox    Sandbox, Process, results; the keeper of a detached one, the door to a running one
     files      the files of a sandbox: contents, names, archives, changes
-    snapshot   saved machines: the templates that sandboxes are restored from
+    snapshot   saved machines: snapshots, and the templates that sandboxes begin with
     network    what a sandbox may reach: rules, policy, names, the bytes of DNS and TLS
     guest      kernel, initial file system, agent, and the host's side of the channel to it
     image      images: made from Debian packages, written as EROFS, stored by content
@@ -60,6 +60,11 @@ from sandlot.errors import (
     SandboxError,
     SandboxNotFound,
     SecretUnavailable,
+    SnapshotDamaged,
+    SnapshotError,
+    SnapshotInterrupted,
+    SnapshotMismatch,
+    SnapshotNotFound,
     StateError,
     WrongState,
 )
@@ -89,7 +94,9 @@ if TYPE_CHECKING:
     from sandlot.sandbox.process import Process
     from sandlot.sandbox.result import ExecResult
     from sandlot.sandbox.sandbox import Sandbox
+    from sandlot.sandbox.snapshots import Snapshot
     from sandlot.secrets.secret import Secret
+    from sandlot.snapshot.usage import SnapshotUsage
     from sandlot.state.events import Event
 
 __version__ = "0.1.0"
@@ -124,6 +131,8 @@ _LAZY = {
     "Sandbox": "sandlot.sandbox.sandbox",
     "SandboxInfo": "sandlot.sandbox.listing",
     "Secret": "sandlot.secrets.secret",
+    "Snapshot": "sandlot.sandbox.snapshots",
+    "SnapshotUsage": "sandlot.snapshot.usage",
     "Transfer": "sandlot.files.extract",
     "Watch": "sandlot.files.watch",
     "Usage": "sandlot.sandbox.housekeeping",
@@ -194,6 +203,13 @@ __all__ = [
     "SandboxNotFound",
     "Secret",
     "SecretUnavailable",
+    "Snapshot",
+    "SnapshotDamaged",
+    "SnapshotError",
+    "SnapshotInterrupted",
+    "SnapshotMismatch",
+    "SnapshotNotFound",
+    "SnapshotUsage",
     "StateError",
     "Transfer",
     "Usage",

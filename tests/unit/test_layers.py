@@ -82,6 +82,7 @@ PURE = [
     SOURCE / "engine" / "config.py",
     SOURCE / "engine" / "concatenation.py",
     SOURCE / "engine" / "qemu" / "argv.py",
+    SOURCE / "engine" / "qemu" / "overlay.py",
 ]
 IMPURE = {"asyncio", "socket", "subprocess"}
 
@@ -129,6 +130,15 @@ COVERED_ELSEWHERE = {
     "engine/qemu/machine.py": "tests/vm/test_life.py",
     "engine/qemu/monitor.py": "tests/vm/test_life.py",
     "guest/agent.py": "tests/unit/cli/test_doctor.py",
+    "sandbox/capture.py": "tests/vm/test_snapshot.py",
+    "sandbox/branching.py": "tests/vm/test_snapshot.py",
+    "sandbox/restoring.py": "tests/vm/test_snapshot.py",
+    "sandbox/saving.py": "tests/vm/test_snapshot.py",
+    "sandbox/snapshots.py": "tests/vm/test_snapshot.py",
+    "sandbox/faults.py": "tests/vm/test_life.py",
+    "snapshot/usage.py": "tests/unit/snapshot/test_store.py",
+    "sync/snapshots.py": "tests/unit/sync/test_facade.py",
+    "wire/snapshot.py": "tests/unit/wire/test_messages.py",
     "sandbox/owned.py": "tests/vm/test_hostile.py",
     "sandbox/host.py": "tests/vm/test_life.py",
     "sandbox/lifecycle.py": "tests/vm/test_life.py",

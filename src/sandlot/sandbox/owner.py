@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import shutil
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from importlib import import_module
@@ -210,6 +211,9 @@ class Owner:
                 )  # fmt: skip
             if state.started:
                 self.event("stopped", **({"reason": reason} if reason else {}))
+        if not self.folder.saved.exists():
+            # The memory that its machine began with; a link to a template would keep its room.
+            shutil.rmtree(self.folder.memory, ignore_errors=True)
         self._lock.release()
         self._lock = None
         for each in self.on_end:

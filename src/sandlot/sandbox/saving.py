@@ -162,6 +162,7 @@ def _seal(
         same = bool(digest) and before.exists() and before.samefile(path)
         digests[each] = digest if same else digest_sparse(path)
     record = dataclasses.replace(record, digests=digests)
+    folder.note_verified(record)
     host.snapshots.publish(folder, record)
     return record
 

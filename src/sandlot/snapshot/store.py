@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from sandlot.snapshot.memory import MemoryFiles
 from sandlot.snapshot.record import SnapshotRecord, read_record
 from sandlot.state.lock import FileLock, is_held
 from sandlot.state.records import write_json
+
+VERIFIED = "verified.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,24 +87,30 @@ class SnapshotFolder:
             SnapshotDamaged: with the file.
         """
         record = self.record()
-        seal = self.path / "verified.json"
-        paths = [self.path / name for name in record.digests]
         try:
-            now = {"boot": boot_identity(), "marks": marks(paths)}
+            now = self._marks(record)
         except FileNotFoundError as error:
             if not self.path.exists():
                 raise SnapshotNotFound(f"snapshot {record.name!r} was removed") from None
             raise self._damaged(Path(error.filename).name, "it is missing") from None
         if not whole:
             with contextlib.suppress(OSError, ValueError):
-                import json
-
-                if json.loads(seal.read_text()) == now:
+                if json.loads((self.path / VERIFIED).read_text()) == now:
                     return
         for name, expected in record.digests.items():
             if digest_sparse(self.path / name) != expected:
                 raise self._damaged(name, "it was changed or cut off")
-        write_json(seal, now)
+        write_json(self.path / VERIFIED, now)
+
+    def note_verified(self, record: SnapshotRecord) -> None:
+        """The files were read at this moment and are right."""
+        write_json(self.path / VERIFIED, self._marks(record))
+
+    def _marks(self, record: SnapshotRecord) -> dict[str, Any]:
+        return {
+            "boot": boot_identity(),
+            "marks": marks(self.path / name for name in record.digests),
+        }
 
     def _damaged(self, name: str, why: str) -> SnapshotDamaged:
         return SnapshotDamaged(
@@ -181,8 +191,6 @@ class SnapshotStore:
         # A maker has made its folder a moment before it holds the lock.
         if not lock.exists():
             with contextlib.suppress(OSError):
-                import time
-
                 return time.time() - path.stat().st_mtime > 60
             return False
         return not is_held(lock)

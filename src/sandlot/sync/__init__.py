@@ -14,6 +14,7 @@ from sandlot.sync.files import FileReader, Files, Watch
 from sandlot.sync.images import ImageStore, build_image
 from sandlot.sync.network import SandboxNetwork
 from sandlot.sync.processes import Attachment, InputStream, Job, OutputStream, Process
+from sandlot.sync.snapshots import Snapshot
 
 __all__ = [
     "Attachment",
@@ -26,6 +27,7 @@ __all__ = [
     "Process",
     "Sandbox",
     "SandboxNetwork",
+    "Snapshot",
     "Watch",
     "build_image",
     "disk_usage",

@@ -25,6 +25,7 @@ from sandlot.sync.files import Files
 from sandlot.sync.network import SandboxNetwork
 from sandlot.sync.portal import drained, run
 from sandlot.sync.processes import Job, Process
+from sandlot.sync.snapshots import Snapshot
 
 
 class Sandbox:
@@ -176,6 +177,36 @@ class Sandbox:
     def resume(self) -> None:
         """See `sandlot.Sandbox.resume`."""
         run(self._sandbox.resume())
+
+    def snapshot(
+        self, name: str | None = None, *, disk_only: bool = False, tags: Sequence[str] = ()
+    ) -> Snapshot:
+        """See `sandlot.Sandbox.snapshot`."""
+        return Snapshot(run(self._sandbox.snapshot(name, disk_only=disk_only, tags=tags)))
+
+    def fork(
+        self, name: str | None = None, *, env: Mapping[str, str] | None = None,
+        hostname: str | None = None, network: Network | None = None, ports: object = None,
+        secrets: object = None, labels: Mapping[str, str] | None = None, detached: bool = False,
+        hooks: Hooks | None = None,
+    ) -> Sandbox:  # fmt: skip
+        """See `sandlot.Sandbox.fork`."""
+
+        async def make() -> origin.Sandbox:
+            return await self._sandbox.fork(
+                name, env=env, hostname=hostname, network=network, ports=ports, secrets=secrets,
+                labels=labels, detached=detached, hooks=hooks,
+            )  # fmt: skip
+
+        return Sandbox(run(make()))
+
+    def fork_many(
+        self, count: int, *, names: Sequence[str] | None = None,
+        env: Mapping[str, str] | None = None, detached: bool = False,
+    ) -> list[Sandbox]:  # fmt: skip
+        """See `sandlot.Sandbox.fork_many`."""
+        made = run(self._sandbox.fork_many(count, names=names, env=env, detached=detached))
+        return [Sandbox(each) for each in made]
 
     def rename(self, name: str) -> None:
         """See `sandlot.Sandbox.rename`."""

@@ -18,6 +18,7 @@ PAIRS = [
     (sandlot.Watch, sync.Watch),
     (sandlot.Attachment, sync.Attachment),
     (sandlot.SandboxNetwork, sync.SandboxNetwork),
+    (sandlot.Snapshot, sync.Snapshot),
     (sandlot.InputStream, sync.InputStream),
     (sandlot.OutputStream, sync.OutputStream),
 ]

@@ -1,0 +1,115 @@
+"""Snapshots without `await`; tests/unit/sync/test_facade.py holds the signatures to the originals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sandlot.network.hooks import Hooks
+from sandlot.network.policy import Network
+from sandlot.sandbox import snapshots as origin
+from sandlot.snapshot.record import SnapshotRecord
+from sandlot.snapshot.store import SnapshotFolder
+from sandlot.snapshot.usage import SnapshotUsage
+from sandlot.sync.portal import run
+
+if TYPE_CHECKING:
+    from sandlot.sync.facade import Sandbox
+
+
+class Snapshot:
+    """See `sandlot.Snapshot`."""
+
+    def __init__(self, snapshot: origin.Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def __repr__(self) -> str:
+        return repr(self._snapshot)
+
+    @classmethod
+    def get(cls, name: str) -> Snapshot:
+        """See `sandlot.Snapshot.get`."""
+        return cls(run(origin.Snapshot.get(name)))
+
+    @property
+    def name(self) -> str:
+        """See `sandlot.Snapshot.name`."""
+        return self._snapshot.name
+
+    @property
+    def id(self) -> str:
+        """See `sandlot.Snapshot.id`."""
+        return self._snapshot.id
+
+    @property
+    def kind(self) -> str:
+        """See `sandlot.Snapshot.kind`."""
+        return self._snapshot.kind
+
+    @property
+    def parent(self) -> str:
+        """See `sandlot.Snapshot.parent`."""
+        return self._snapshot.parent
+
+    @property
+    def tags(self) -> Sequence[str]:
+        """See `sandlot.Snapshot.tags`."""
+        return self._snapshot.tags
+
+    @property
+    def record(self) -> SnapshotRecord:
+        """See `sandlot.Snapshot.record`."""
+        return self._snapshot.record
+
+    @property
+    def folder(self) -> SnapshotFolder:
+        """See `sandlot.Snapshot.folder`."""
+        return self._snapshot.folder
+
+    def usage(self) -> SnapshotUsage:
+        """See `sandlot.Snapshot.usage`."""
+        return self._snapshot.usage()
+
+    def inspect(self) -> dict[str, Any]:
+        """See `sandlot.Snapshot.inspect`."""
+        return self._snapshot.inspect()
+
+    def sandboxes(self) -> Sequence[str]:
+        """See `sandlot.Snapshot.sandboxes`."""
+        return self._snapshot.sandboxes()
+
+    def restore(
+        self, name: str | None = None, *, env: Mapping[str, str] | None = None,
+        hostname: str | None = None, network: Network | None = None, ports: object = None,
+        secrets: object = None, labels: Mapping[str, str] | None = None, detached: bool = False,
+        disk_only: bool = False, idle_timeout: float | str | None = None,
+        max_duration: float | str | None = None, hooks: Hooks | None = None,
+    ) -> Sandbox:  # fmt: skip
+        """See `sandlot.Snapshot.restore`."""
+        from sandlot.sync.facade import Sandbox
+
+        async def make() -> Any:
+            return await self._snapshot.restore(
+                name, env=env, hostname=hostname, network=network, ports=ports, secrets=secrets,
+                labels=labels, detached=detached, disk_only=disk_only, idle_timeout=idle_timeout,
+                max_duration=max_duration, hooks=hooks,
+            )  # fmt: skip
+
+        return Sandbox(run(make()))
+
+    def remove(self, *, cascade: bool = False) -> None:
+        """See `sandlot.Snapshot.remove`."""
+        run(self._snapshot.remove(cascade=cascade))
+
+    def rename(self, name: str) -> None:
+        """See `sandlot.Snapshot.rename`."""
+        run(self._snapshot.rename(name))
+
+    def set_tags(self, tags: Sequence[str]) -> None:
+        """See `sandlot.Snapshot.set_tags`."""
+        run(self._snapshot.set_tags(tags))
+
+    @classmethod
+    def list(cls) -> list[Snapshot]:
+        """See `sandlot.Snapshot.list`."""
+        return [cls(each) for each in run(origin.Snapshot.list())]
