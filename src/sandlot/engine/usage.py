@@ -10,7 +10,21 @@ from sandlot.engine.base import MachineStats
 
 def usage(pid: int) -> MachineStats:
     """Memory and processor time of a process; zeros where they cannot be known."""
-    return MachineStats(_private_bytes(pid), _cpu_seconds(pid))
+    return MachineStats(_private_bytes(pid), cpu_seconds(pid))
+
+
+def own_memory(pid: int) -> int:
+    """Memory that a process has written to, in bytes; 0 where it cannot be known.
+
+    Other than `private_bytes` it leaves out what is mapped from files and can be had again, and
+    costs no walk through all of the memory, which takes milliseconds.
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    _, found, rest = status.partition("RssAnon:")
+    return int(rest.split(maxsplit=1)[0]) * 1024 if found else 0
 
 
 def _private_bytes(pid: int) -> int:
@@ -23,7 +37,8 @@ def _private_bytes(pid: int) -> int:
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(wanted))
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has spent, 0 where it cannot be known."""
     try:
         values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

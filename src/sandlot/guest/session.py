@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -185,7 +184,7 @@ class GuestSession:
             SandboxDied, GuestProtocolError: the session is over.
         """
         self.set_clock_if_needed()
-        number = secrets.randbits(63) + 1
+        number = _number(63)
         control = self.channel.open(_exec(command, number))
         wanted = [0] if command.stdin else []
         wanted += [1] if command.tty else [1, 2]
@@ -214,7 +213,7 @@ class GuestSession:
             CommandNotFound, CommandNotExecutable, ConfigError, ExecError: it cannot be started.
         """
         self.set_clock_if_needed()
-        number = secrets.randbits(48) | 1
+        number = _number(48)
         control = self.channel.open(_exec(command, number))
         name = command.argv[0].decode(errors="replace") if command.argv else ""
         answer = await control.read_message()
@@ -277,6 +276,11 @@ def refused(request: Message, failed: Failed) -> SandboxError:
     if failed.code == "state":
         return exec_error(failed, "")
     return SandboxError(f"{type(request).__name__} failed in the guest: {guest_text(failed.text)}")
+
+
+def _number(bits: int) -> int:
+    """A process number that nobody guesses and, surely enough, nobody else has."""
+    return int.from_bytes(os.urandom(8)) >> (64 - bits) | 1
 
 
 def _exec(command: Command, number: int) -> Exec:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal as signals
 from pathlib import Path
 
@@ -220,6 +219,8 @@ class Life(Looking):
                 door_path(self._host.paths.sockets, self.id).unlink(missing_ok=True)
                 return
             if not self._runs():  # no lock can be had: a damaged folder
+                import shutil
+
                 shutil.rmtree(self._folder.path, ignore_errors=True)
         raise WrongState(
             f"sandbox {self.name!r} is started again and again",

@@ -6,7 +6,7 @@ import contextlib
 import time
 from dataclasses import dataclass
 
-from sandlot.engine.usage import usage
+from sandlot.engine.usage import cpu_seconds, own_memory
 from sandlot.state.records import RunState, SandboxFolder, SandboxRecord
 from sandlot.wire.messages import Measured
 
@@ -16,7 +16,7 @@ class Metrics:
     """Sizes in bytes, times in seconds, `time` since 1970.
 
     `memory_*`, `disk_*`, `cpu_seconds` and `processes` are the guest's view, `host_*` what it costs
-    the host: private memory, processor time of the machine, space of its disk file.
+    the host: memory that the machine has written to, its processor time, space of its disk file.
     """
 
     time: float
@@ -43,7 +43,6 @@ def combine(
     """Both views in one; what the guest claims is held to what it can have."""
     total = min(measured.memory_total, record.memory)
     disk = min(measured.disk_total, record.disk)
-    host = usage(state.monitor)
     space = 0
     with contextlib.suppress(OSError):
         space = folder.disk.stat().st_blocks * 512
@@ -55,5 +54,6 @@ def combine(
         memory_cached=min(measured.cached, total),
         processes=measured.processes, process_limit=measured.process_limit, disk_total=disk,
         disk_used=disk - min(measured.disk_free, disk), out_of_memory_kills=measured.oom_kills,
-        host_memory=host.private_bytes, host_cpu_seconds=host.cpu_seconds, host_disk=space,
+        host_memory=own_memory(state.monitor), host_cpu_seconds=cpu_seconds(state.monitor),
+        host_disk=space,
     )  # fmt: skip

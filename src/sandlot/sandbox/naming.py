@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-
 _FIRST = (
     "amber", "bold", "brisk", "calm", "clever", "copper", "coral", "crisp", "dusty", "eager",
     "early", "fair", "fleet", "gentle", "golden", "green", "happy", "honest", "ivory", "jolly",
@@ -23,4 +21,6 @@ _SECOND = (
 
 def readable_name() -> str:
     """Such as `quiet-otter-4f2a`."""
+    import secrets  # here: its cryptography is a tenth of what an `exec` imports of its own
+
     return f"{secrets.choice(_FIRST)}-{secrets.choice(_SECOND)}-{secrets.token_hex(2)}"

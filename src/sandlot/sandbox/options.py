@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -138,6 +136,8 @@ def make_record(
         )
     disk_bytes = parse_size(disk, "disk") // MIB * MIB
     check_range(disk, disk_bytes, "disk", SMALLEST_DISK, DEVICE_SIZE)
+    import shutil  # here: it imports four compressors
+
     free = shutil.disk_usage(data).free
     if free < SPARE_DISK:
         raise ResourceError(
@@ -149,10 +149,10 @@ def make_record(
         if "\0" in text:
             raise ConfigError(f"{what} contains a NUL character")
     return SandboxRecord(
-        id=secrets.token_hex(6), name=chosen, image=image, image_digest=image_digest,
+        id=os.urandom(6).hex(), name=chosen, image=image, image_digest=image_digest,
         memory=memory_bytes, cpus=cpus, disk=disk_bytes,
         hostname=check_hostname(hostname) if hostname else chosen.replace("_", "-").strip(".-")[:63],
-        machine_id=secrets.token_hex(16), env=check_env(env), workdir=workdir, user=user,
+        machine_id=os.urandom(16).hex(), env=check_env(env), workdir=workdir, user=user,
         command=list(command), tty=tty, stdin=stdin, auto_remove=auto_remove, detached=detached,
         created=time.time(), **(policy or {}),
     )  # fmt: skip

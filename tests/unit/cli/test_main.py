@@ -110,3 +110,34 @@ def test_no_list_of_commands_is_cut() -> None:
         if isinstance(command, click.Group):
             listed = CliRunner().invoke(cli, [name, "--help"]).output.partition("Commands:")[2]
             assert listed and "..." not in listed, name
+
+
+@pytest.mark.parametrize(("word", "status"), [("--help", 0), ("--nonsense", 125)])
+def test_the_program_ends_with_its_status_and_what_was_registered_for_its_end(
+    word: str, status: int
+) -> None:
+    script = (
+        "import atexit, sys\n"
+        "from sandlot.cli.main import run\n"
+        "atexit.register(print, 'the end', flush=True)\n"
+        f"sys.argv = ['sandlot', {word!r}]\n"
+        "run()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == status
+    assert done.stdout.endswith("the end\n")
+    assert ("Commands:" in done.stdout) == (status == 0)
+    assert ("not supported" in done.stderr) == (status == 125)
+
+
+def test_the_program_waits_for_its_threads() -> None:
+    script = (
+        "import sys, threading\n"
+        "from sandlot.cli.main import run\n"
+        "ended = threading.Event()\n"
+        "threading.Thread(target=lambda: (ended.wait(0.2), print('thread', flush=True))).start()\n"
+        "sys.argv = ['sandlot', '--version']\n"
+        "run()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "thread")
