@@ -81,6 +81,8 @@ MESSAGES: list[messages.Message] = [
     network.Network(),
     network.Dial(port=8000),
     network.Connect(source=b"\n\0\2\x0f", source_port=40000, target=b"\1\2\3\4", target_port=443),
+    network.Connect(source=b"\n\0\2\x0f", source_port=40001, target=b"\1\2\3\4", target_port=80,
+                    pid=417, process=b"curl"),
     network.Datagram(port=5353, remote=bytes(15) + b"\1", remote_port=53, data=b"\0\xff"),
     network.Unreachable(port=5353, remote=b"\1\2\3\4", remote_port=53, errno=111),
     snapshot.Freeze(flags=snapshot.Freeze.SYNC),

@@ -129,6 +129,49 @@ print(icmp.recv(200)[20:22].hex())
         assert any(f.protocol == "dns" and f.verdict == "denied" for f in sandbox.network.flows())
 
 
+async def test_flows_say_which_process_connected(image: str) -> None:
+    async with server(echo) as port, reaching(image, HOST) as sandbox:
+        code = f"""
+import ctypes, os, socket, sys
+name = sys.argv[1]
+ctypes.CDLL(None).prctl(15, name.encode())
+for host in sys.argv[2:]:
+    s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    s.settimeout(60)
+    try:
+        s.connect((host, {port}))
+    except OSError:
+        pass
+    s.close()
+print(os.getpid())
+"""
+        hosts = [str(ROUTER4), str(ROUTER6), f"::ffff:{ROUTER4}", "10.1.2.3"]
+        pids = {}
+        for name in ("one", "two\x1b[2J\nx"):
+            done = await sandbox.exec(["python3", "-c", code, name, *hosts], timeout=120)
+            pids[name] = int(done.text)
+        flows = [flow for flow in sandbox.network.flows() if flow.protocol == "tcp"]
+        said = [(flow.pid, flow.process) for flow in flows]
+        assert said == [
+            *[(pids["one"], "one")] * 4, *[(pids["two\x1b[2J\nx"], "two\\x1b[2J\\x0ax")] * 4,
+        ]  # fmt: skip
+        assert [flow.verdict for flow in flows].count("denied") == 2
+        # Who has ended by the time that it is asked about is still known by its number.
+        await python(
+            sandbox,
+            f"""
+import os, socket
+for _ in range(20):
+    if not os.fork():
+        s = socket.socket(); s.setblocking(False)
+        s.connect_ex(("{ROUTER4}", {port}))
+        os._exit(0)
+    os.wait()
+""",
+        )
+        assert all(flow.pid for flow in sandbox.network.flows() if flow.protocol == "tcp")
+
+
 async def test_raw_packets_reach_nothing(image: str) -> None:
     async with server(echo) as port, reaching(image, Network.deny_all()) as sandbox:
         await python(

@@ -105,11 +105,19 @@ func lookup(sockets, ifindex int) [][8]byte {
 	}
 }
 
-// markEstablished marks a socket as soon as its connection stands, before it sends anything more.
-func markEstablished() [][8]byte {
-	return [][8]byte{
-		load(2, 1, 0),
-		jumpNot(2, activeEstablished, 7),
+// watch marks a socket as soon as its connection stands, before it sends anything more; note is what
+// is done when it is about to send its first packet.
+func watch(note [][8]byte) [][8]byte {
+	code := [][8]byte{
+		move(6, 1),
+		load(2, 6, 0),
+		jumpIs(2, activeEstablished, int16(len(note))+2),
+		jumpNot(2, tcpConnect, int16(len(note))+9),
+	}
+	code = append(code, note...)
+	return append(code, [][8]byte{
+		jump(8),
+		move(1, 6),
 		storeW(-4, mark),
 		set(2, syscall.SOL_SOCKET),
 		set(3, syscall.SO_MARK),
@@ -119,7 +127,7 @@ func markEstablished() [][8]byte {
 		call(helperSetsockopt),
 		set(0, 1),
 		leave(),
-	}
+	}...)
 }
 
 func bpf(command uintptr, attributes []byte) (int, error) {
@@ -145,14 +153,28 @@ func loadProgram(kind, attach uint32, code [][8]byte) (int, error) {
 	return fd, err
 }
 
-// steer loads and attaches both programs. The descriptors stay open: the programs live as long.
-func steer(listeners [2]int, ifindex, group int) error {
-	little := binary.LittleEndian
+func createMap(kind, key, value, most uint32) (int, error) {
 	attributes := make([]byte, 20)
-	for i, value := range []uint32{mapTypeSockmap, 4, 8, 2, 0} {
-		little.PutUint32(attributes[4*i:], value)
+	for i, number := range []uint32{kind, key, value, most, 0} {
+		binary.LittleEndian.PutUint32(attributes[4*i:], number)
 	}
-	sockets, err := bpf(mapCreate, attributes)
+	return bpf(mapCreate, attributes)
+}
+
+// attachTo attaches a program to a control group.
+func attachTo(group, program int, kind uint32) error {
+	attributes := make([]byte, 20)
+	for i, number := range []uint32{uint32(group), uint32(program), kind, 0, 0} {
+		binary.LittleEndian.PutUint32(attributes[4*i:], number)
+	}
+	_, err := bpf(progAttach, attributes)
+	return err
+}
+
+// steer loads and attaches both programs. The descriptors stay open: the programs live as long.
+func steer(listeners [2]int, ifindex, group int, note [][8]byte) error {
+	little := binary.LittleEndian
+	sockets, err := createMap(mapTypeSockmap, 4, 8, 2)
 	if err != nil {
 		return wrap("bpf map", err)
 	}
@@ -182,7 +204,7 @@ func steer(listeners [2]int, ifindex, group int) error {
 		return wrap("network namespace", err)
 	}
 	defer syscall.Close(namespace)
-	attributes = make([]byte, 16)
+	attributes := make([]byte, 16)
 	for i, value := range []uint32{uint32(program), uint32(namespace), attachSkLookup, 0} {
 		little.PutUint32(attributes[4*i:], value)
 	}
@@ -190,15 +212,11 @@ func steer(listeners [2]int, ifindex, group int) error {
 		return wrap("bpf sk_lookup link", err)
 	}
 	// Without the second program all packets of a connection go through the gate: slow, but right.
-	program, err = loadProgram(progTypeSockOps, 0, markEstablished())
+	program, err = loadProgram(progTypeSockOps, 0, watch(note))
 	if err != nil {
 		return wrap("bpf sock_ops", err)
 	}
-	attributes = make([]byte, 20)
-	for i, value := range []uint32{uint32(group), uint32(program), attachSockOps, 0, 0} {
-		little.PutUint32(attributes[4*i:], value)
-	}
-	if _, err := bpf(progAttach, attributes); err != nil {
+	if err := attachTo(group, program, attachSockOps); err != nil {
 		return wrap("bpf sock_ops attachment", err)
 	}
 	return nil

@@ -36,6 +36,7 @@ type Gate struct {
 	tun  *os.File
 	conn *mux.Conn
 	log  func(string)
+	who  *owners
 
 	mu        sync.Mutex
 	waiting   map[ends]*attempt
@@ -62,7 +63,18 @@ func Open(group int, log func(string)) (*Gate, error) {
 		listeners[i] = fd
 		go g.guarded(func() { g.accept(os.NewFile(uintptr(fd), "listener")) })
 	}
-	return g, steer(listeners, index, group)
+	if g.who, err = openOwners(); err == nil {
+		err = g.who.attach(group)
+	}
+	if err == nil {
+		if err = steer(listeners, index, group, g.who.notePort()); err == nil {
+			return g, nil
+		}
+	}
+	// Who connects is not known then; all else works.
+	log("network: " + err.Error())
+	g.who = nil
+	return g, steer(listeners, index, group, nil)
 }
 
 // Serve begins to carry what the guest sends over conn.
@@ -135,9 +147,11 @@ func (g *Gate) connect(p *packet) {
 	if g.waiting[key] != nil || len(g.waiting) >= maxWaiting {
 		return
 	}
+	pid, name := g.who.of(p.source, p.target)
 	a.relay.stream = g.conn.Open(&wire.Connect{
 		Source: p.source.Addr().AsSlice(), SourcePort: uint64(p.source.Port()),
 		Target: p.target.Addr().AsSlice(), TargetPort: uint64(p.target.Port()),
+		Pid: pid, Process: name,
 	}, a)
 	if a.relay.stream != nil {
 		g.waiting[key] = a

@@ -9,6 +9,8 @@ type (
 		SourcePort uint64
 		Target     []byte
 		TargetPort uint64
+		Pid        uint64
+		Process    []byte
 	}
 	Datagram struct {
 		Port       uint64
@@ -39,6 +41,8 @@ func (m *Connect) visit(v visitor) {
 	v.uint(2, &m.SourcePort)
 	v.bytes(3, &m.Target)
 	v.uint(4, &m.TargetPort)
+	v.uint(5, &m.Pid)
+	v.bytes(6, &m.Process)
 }
 
 func (m *Datagram) visit(v visitor) {

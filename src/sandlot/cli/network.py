@@ -202,6 +202,8 @@ def _line(record: FlowRecord) -> str:
     what = f"{when}  {record.verdict:6}  {record.protocol:3}  {record.destination}"
     if record.name and record.address:
         what += f" ({record.address})"
+    if record.pid:
+        what += f"  by {record.process}[{record.pid}]"
     if record.verdict in ("denied", "cut", "failed"):
         what += f"  {record.reason}"
         return what + (f"  hint: {record.hint}" if record.hint else "")

@@ -40,6 +40,26 @@ class Decision:
     hint: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The process of the guest that connects, in the guest's own words: 0 and empty when unknown."""
+
+    pid: int = 0
+    name: str = ""
+
+
+LONGEST_CALLER = 64
+LAST_PID = 1 << 22
+
+
+def caller(pid: int, name: bytes) -> Caller:
+    """What the guest says of itself, fit to be shown: short, and printable."""
+    if not 0 < pid <= LAST_PID:
+        return Caller()
+    shown = (chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in name[:LONGEST_CALLER])
+    return Caller(pid, "".join(shown))
+
+
 def destination(host: str | Address, port: int | None = None, protocol: Protocol = "tcp") -> str:
     """A destination as a rule spells it: `example.com:443`, `[2001:db8::1]:53/udp`."""
     text = str(host)

@@ -49,6 +49,11 @@ class FlowRecord:
     `sent`, and of the answer `status`, `received`, `ended`; the newest hundred."""
     misused: list[str] = field(default_factory=list)
     """Secrets whose placeholder went out as it is, or was refused, where it does not belong."""
+    pid: int = 0
+    """The process of the guest that connected, by the guest's own word; 0 where it is not known, as
+    for datagrams and questions of the DNS."""
+    process: str = ""
+    """What it is called."""
 
     @property
     def destination(self) -> str:

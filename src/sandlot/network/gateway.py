@@ -21,7 +21,7 @@ from sandlot.network.addresses import canonical
 from sandlot.network.datagrams import Datagrams
 from sandlot.network.dns.pins import Pins
 from sandlot.network.dns.service import Lookup
-from sandlot.network.flow import Address, Decision, Flow
+from sandlot.network.flow import Address, Caller, Decision, Flow, caller
 from sandlot.network.flows import FlowLog, FlowRecord
 from sandlot.network.front import Opening, opening
 from sandlot.network.hooks import Hooks
@@ -188,7 +188,8 @@ class Gateway:
             raise GuestProtocolError(f"the guest opens a stream with {type(message).__name__}")
         address = guest_address(message.target)
         port = guest_port(message.target_port)
-        if self._full(stream, address, port):
+        who = caller(message.pid, message.process)
+        if self._full(stream, address, port, who):
             return
         if port == DNS_PORT and address in ROUTERS:
             self._asking += 1
@@ -199,30 +200,32 @@ class Gateway:
                 self._asking -= 1
             return
         flow, decision = await self.judge.judge("tcp", address, port)
-        if self._full(stream, address, port):  # others came while a hook was asked
+        if self._full(stream, address, port, who):  # others came while a hook was asked
             return
         if not decision.allowed:
-            self.log.opened(_record(flow, decision, "denied"))
+            self.log.opened(_record(flow, decision, "denied", who))
             _refuse(stream, DENIED)
             return
-        await self._carry(stream, flow, decision)
+        await self._carry(stream, flow, decision, who)
 
-    def _full(self, stream: GuestStream, address: Address, port: int) -> bool:
+    def _full(self, stream: GuestStream, address: Address, port: int, who: Caller) -> bool:
         """Whether there are as many connections as there may be; the guest is told."""
         most = self._limits.connections
         if len(self._connections) + self._asking < most:
             return False
         reason = f"it has {most} connections, which is its limit of connections"
         flow = Flow("tcp", address, port)
-        self.log.opened(_record(flow, Decision(False, "limit", reason), "denied"))
+        self.log.opened(_record(flow, Decision(False, "limit", reason), "denied", who))
         _refuse(stream, NETWORK_UNREACHABLE)
         return True
 
-    async def _carry(self, stream: GuestStream, flow: Flow, decision: Decision) -> None:
+    async def _carry(
+        self, stream: GuestStream, flow: Flow, decision: Decision, who: Caller
+    ) -> None:
         if flow.name is not None:
             self._names.used(flow.name, flow.address)
         count = Counted()
-        record = self.log.opened(_record(flow, decision, "open"), count)
+        record = self.log.opened(_record(flow, decision, "open", who), count)
         connection = _Connection(flow, record, asyncio.current_task())
         self._connections.add(connection)
         verdict, reason = "closed", ""
@@ -356,11 +359,11 @@ def _refuse(stream: GuestStream, errno: int) -> None:
     stream.discard()
 
 
-def _record(flow: Flow, decision: Decision, verdict: str) -> FlowRecord:
+def _record(flow: Flow, decision: Decision, verdict: str, who: Caller) -> FlowRecord:
     return FlowRecord(
         id=0, time=time.time(), protocol=flow.protocol, address=str(flow.address), port=flow.port,
         name=flow.name, rule=decision.rule, reason=decision.reason, hint=decision.hint,
-        verdict=verdict,
+        verdict=verdict, pid=who.pid, process=who.name,
     )  # fmt: skip
 
 

@@ -22,13 +22,15 @@ class Dial(Message):
 
 
 class Connect(Message):
-    """From the guest: a program connects. Addresses have 4 or 16 bytes."""
+    """From the guest: a program connects. Addresses have 4 or 16 bytes; who it is may be missing."""
 
     kind: ClassVar[int] = 0x60
     source: bytes = _tag(1, default=b"")
     source_port: int = _tag(2, default=0)
     target: bytes = _tag(3, default=b"")
     target_port: int = _tag(4, default=0)
+    pid: int = _tag(5, default=0)
+    process: bytes = _tag(6, default=b"")
 
 
 class Datagram(Message):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,10 @@ from sandlot.network.gateway import guest_address, guest_port
 from sandlot.network.hooks import Hooks
 from sandlot.network.limits import NetworkLimits
 from sandlot.network.policy import Network
+from sandlot.network.router import GUEST4
 from sandlot.wire.frames import INITIAL_CREDIT
 from sandlot.wire.messages import Failed, Jobs, Ok
+from sandlot.wire.network import Connect
 from tests.unit.network.harness import HOST, Guest, echo, guest, server
 
 OPEN = Network(allow=["host"])
@@ -97,6 +100,33 @@ async def test_a_reset_is_a_reset_on_both_sides() -> None:
         await stream.write(b"x")
         stream.reset()
         await asyncio.wait_for(gone.wait(), 60)
+
+
+@pytest.mark.parametrize(
+    ("pid", "name", "shown"),
+    [
+        (417, b"curl", (417, "curl")),
+        (0, b"curl", (0, "")),  # unknown
+        (1 << 40, b"curl", (0, "")),  # impossible
+        (1, b"\x1b[2J\n\xff", (1, "\\x1b[2J\\x0a\\xff")),
+        (2, b"x" * 5000, (2, "x" * 64)),
+    ],
+)
+async def test_what_the_guest_says_of_itself_is_short_and_printable(
+    pid: int, name: bytes, shown: tuple[int, str]
+) -> None:
+    async with server(echo) as port, guest(Network(allow=["host"])) as side:
+        for target in (HOST, "10.0.0.1"):
+            stream = side.channel.open(
+                Connect(
+                    source=GUEST4.packed, source_port=1, target=ip_address(target).packed,
+                    target_port=port, pid=pid, process=name,
+                )
+            )  # fmt: skip
+            await stream.read_message()
+            stream.reset()
+        flows = side.gateway.log.all()
+        assert [(flow.pid, flow.process) for flow in flows] == [shown, shown]
 
 
 async def test_a_change_of_the_policy_cuts_what_goes_on() -> None:
