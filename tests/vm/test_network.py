@@ -294,6 +294,17 @@ async def test_a_detached_one_is_changed_and_watched_from_outside(image: str) ->
             assert (await sandbox.exec(["python3", "-c", connect, str(port)])).exit_code == 1
             assert (await cli("network", "set", name, "--allow", "host"))[0] == 0
             assert (await sandbox.exec(["python3", "-c", connect, str(port)])).exit_code == 0
+            assert sandbox.network.learn() == [f"host:{port}"]
+            # One that is stopped holds to it from its next start.
+            await sandbox.stop(kill=True)
+            assert (await cli("network", "set", name, "--network", "none"))[0] == 0
+            assert sandbox.network.policy == Network.deny_all()
+            await sandbox.start()
+            assert (await sandbox.exec(["python3", "-c", connect, str(port)])).exit_code == 1
+            await sandbox.stop(kill=True)
+            assert await sandbox.network.update(HOST) == 0
+            await sandbox.start()
+            assert (await sandbox.exec(["python3", "-c", connect, str(port)])).exit_code == 0
         finally:
             await cli("rm", "-f", name)
 

@@ -112,7 +112,9 @@ def main() -> None:
     try:
         status = cli.main(prog_name="sandlot", standalone_mode=False) or 0
     except SandboxError as error:
-        complain(error.message, error.hint)
+        from sandlot.cli.flags import in_flags
+
+        complain(in_flags(error.message), in_flags(error.hint))
         tail = getattr(error, "console_tail", "")
         if tail:
             click.echo(tail, err=True)
@@ -127,7 +129,9 @@ def main() -> None:
     except click.NoSuchOption as error:
         from sandlot.cli.docker import remedy
 
-        hint = remedy(error.option_name, _command(error)) or _usage(error)
+        near = error.possibilities
+        hint = f"did you mean {' or '.join(sorted(near))}?" if near else _usage(error)
+        hint = remedy(error.option_name, _command(error)) or hint
         complain(f"the flag {error.option_name} is not supported here", hint)
     except click.ClickException as error:
         complain(" ".join(error.format_message().split()), _usage(error))

@@ -19,8 +19,34 @@ REFUSED = 1
 _SOME_HOST = "192.0.0.8"
 
 
+class Networks(Whole):
+    """Docker's words about networks, of which there are none to make."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name)
+        if found is None and cmd_name in _DOCKERS:
+            from sandlot.errors import ConfigError
+
+            raise ConfigError(
+                f"there is no `sandlot network {cmd_name}`: sandboxes share no networks",
+                hint=_DOCKERS[cmd_name],
+            )
+        return found
+
+
+_DOCKERS = {
+    "ls": "`sandlot ps` lists sandboxes, `sandlot network show NAME` what one may reach",
+    "inspect": "`sandlot network show NAME` says what a sandbox may reach",
+    "create": "say what a sandbox may reach with --allow, --deny and --network of `sandlot run`",
+    "connect": "`sandlot network set NAME --add --allow RULE` lets a sandbox reach more",
+    "disconnect": "`sandlot network set NAME --network none` takes all of it away",
+    "rm": "a policy goes with its sandbox",
+    "prune": "policies go with their sandboxes; `sandlot prune` removes other leftovers",
+}
+
+
 @click.group(
-    cls=Whole,
+    cls=Networks,
     epilog="Example: sandlot network explain --allow '*.pypi.org:443' files.pypi.org",
 )
 def network() -> None:
@@ -108,7 +134,7 @@ def show(name: str, json_: bool) -> None:
 @policy_options
 @click.option("--add", is_flag=True, help="Add the rules to those that it has.")
 def set_(name: str, add: bool, **options: Any) -> None:
-    """Change what a running sandbox may reach, at once: what it no longer may is cut."""
+    """Change what a sandbox may reach: at once when it runs, and what it no longer may is cut."""
     from sandlot.network.policy import Network
     from sandlot.sandbox.sandbox import Sandbox
 
@@ -142,11 +168,9 @@ def learn(name: str, json_: bool) -> None:
 
     Run it first under a wide policy, such as the default one.
     """
-    from sandlot.network.flows import read_flows
-    from sandlot.network.learning import smallest_rules
-    from sandlot.sandbox.listing import folders
+    from sandlot.sandbox.sandbox import Sandbox
 
-    rules = smallest_rules(read_flows(folders().find(name).flows))
+    rules = asyncio.run(Sandbox.get(name)).network.learn()
     if json_:
         as_json(rules)
     else:

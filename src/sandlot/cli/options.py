@@ -235,7 +235,8 @@ def network_options(function: F) -> F:
         click.option("--bandwidth", metavar="SIZE", help="Bytes a second of all it moves."),
         click.option(
             "-p", "--publish", multiple=True, metavar="[[ADDRESS:]PORT:]PORT[/udp]",
-            help="Let a port of the host, on 127.0.0.1 unless told, lead to one of the sandbox.",
+            help="Let a port of the host, on 127.0.0.1 unless told, lead to one of the sandbox; "
+            "ranges as 8000-8010:8000-8010.",
         ),
     ):  # fmt: skip
         function = option(function)

@@ -100,7 +100,9 @@ class ImageStore:
                 return image
             others = [other.reference for other in self._all() if not is_internal(other.name)]
         near = nearest(Reference.parse(name), others)
-        see = "see `sandlot image ls`"
+        see = (
+            "`sandlot image ls` lists them; make one with `sandlot build` or `sandlot image build`"
+        )
         hint = f"did you mean `{near.familiar}`? {see}" if near else see
         raise ImageNotFound(f"there is no image `{name}`", hint=hint)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -49,7 +49,10 @@ def explain(policy: Policy, text: str, addresses: tuple[str, ...] = ()) -> Expla
     if not isinstance(host, str):
         if addresses:
             raise ConfigError(f"{text!r} is not a name, so it leads to no address", hint=_FORMS)
-        steps.append(("connect", policy.decide(Flow(protocol, host, port))))
+        decision = policy.decide(Flow(protocol, host, port))
+        if host.is_loopback and not own:
+            decision = _of_loopback(decision, host, port, protocol)
+        steps.append(("connect", decision))
     else:
         steps.append((f"look up {host}", policy.may_resolve(host)))
         steps += [(f"answer {each}", policy.may_answer(_address(each))) for each in addresses]
@@ -58,9 +61,26 @@ def explain(policy: Policy, text: str, addresses: tuple[str, ...] = ()) -> Expla
             steps += [(f"connect to {one.address}", policy.decide(one)) for one in flows]
         else:
             steps.append(("connect", policy.decide_name(host, port, protocol)))
+    if own:
+        steps = [(step, _of_host(decision, f"{host}")) for step, decision in steps]
     refused = [decision for _, decision in steps if not decision.allowed]
     # The last refusal knows the port, so its hint is the closest.
     return Explanation(where, refused[-1] if refused else steps[-1][1], tuple(steps))
+
+
+def _of_host(decision: Decision, address: str) -> Decision:
+    """The same without an address that only stands for the host."""
+    text = decision.reason.replace(f"{address} is an address of the host itself", "it is the host")
+    return replace(decision, reason=text.replace(address, "host"))
+
+
+def _of_loopback(decision: Decision, address: Address, port: int, protocol: Protocol) -> Decision:
+    """Who asks means the host's: the sandbox reaches its own without any rule."""
+    if decision.allowed:
+        return decision
+    hint = f"allow {destination('host', port, protocol)}"
+    reason = f"{address} is the sandbox itself, in the sandbox; the host's loopback is `host`"
+    return replace(decision, reason=reason, hint=hint)
 
 
 def _destination(policy: Policy, text: str) -> tuple[str | Address, int, Protocol]:

@@ -328,7 +328,7 @@ class Gateway:
         raise Stopped(f"it asks for {name}, and the connection is to {flow.name}", "denied")
 
     def _lookup(self, lookup: Lookup) -> None:
-        if lookup.decision.allowed:
+        if lookup.decision.allowed and not lookup.problem:
             return  # what is then reached is noted when it is
         decision = lookup.decision
         self.log.opened(
@@ -340,9 +340,9 @@ class Gateway:
                 port=DNS_PORT,
                 name=lookup.name,
                 rule=decision.rule,
-                reason=decision.reason,
+                reason=lookup.problem or decision.reason,
                 hint=decision.hint,
-                verdict="denied",
+                verdict="failed" if decision.allowed else "denied",
             )
         )
 

@@ -116,7 +116,7 @@ class Interceptor:
     def _told(
         self, flow: Flow, record: FlowRecord
     ) -> Callable[[Exchange, list[Event]], Awaitable[None]]:
-        requests = RequestLog(record, flow)
+        requests = RequestLog(record, flow, redact=self.vault.redact)
 
         async def told(exchange: Exchange, events: list[Event]) -> None:
             waiting = list(events)

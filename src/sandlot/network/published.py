@@ -13,8 +13,10 @@ from sandlot.network.flow import LAST_PORT, PROTOCOLS, Protocol
 
 LOOPBACK = "127.0.0.1"
 _HINT = "use HOST_PORT:SANDBOX_PORT, or ADDRESS:HOST_PORT:SANDBOX_PORT[/udp]"
+_RANGES = "use as many ports of the host as of the sandbox, as in 8000-8010:8000-8010"
 _TEXT = re.compile(
-    r"(?:(?:(?P<address>\[[0-9A-Fa-f:.]+\]|[0-9.]+|localhost):)?(?P<host>\d*):)?(?P<port>\d+)"
+    r"(?:(?:(?P<address>\[[0-9A-Fa-f:.]+\]|[0-9.]+|localhost):)?(?P<host>(?:\d+(?:-\d+)?)?):)?"
+    r"(?P<port>\d+(?:-\d+)?)"
     r"(?:/(?P<protocol>\w+))?"
 )
 
@@ -51,8 +53,9 @@ class PublishedPort:
         )  # fmt: skip
 
 
-def parse_port(text: str) -> PublishedPort:
-    """Docker's spelling of a published port; without a host's port the system chooses one.
+def parse_ports(text: str) -> list[PublishedPort]:
+    """Docker's spelling of a published port, or of a range of as many on both sides; without a
+    host's port the system chooses one.
 
     Raises:
         ConfigError: it is none.
@@ -62,7 +65,23 @@ def parse_port(text: str) -> PublishedPort:
     if found is None or protocol not in PROTOCOLS:
         raise ConfigError(f"{text!r} is no published port", hint=_HINT)
     address = (found["address"] or LOOPBACK).strip("[]").replace("localhost", LOOPBACK)
-    return _checked(address, int(found["host"] or 0), int(found["port"]), protocol, text)
+    inner = _range(found["port"], text)
+    outer = _range(found["host"], text) if found["host"] else [0] * len(inner)
+    if len(outer) != len(inner):
+        raise ConfigError(f"{text!r} has ranges of different lengths", hint=_RANGES)
+    return [
+        _checked(address, host, port, protocol, text)
+        for host, port in zip(outer, inner, strict=True)
+    ]
+
+
+def _range(text: str, shown: str) -> list[int]:
+    first, dash, last = text.partition("-")
+    if not dash:
+        return [int(text[:6])]  # who has more digits is no port either
+    if len(text) > 11 or not int(first) <= int(last or first) <= LAST_PORT:
+        raise ConfigError(f"{text!r} of {shown!r} is no range of ports", hint=_RANGES)
+    return list(range(int(first), int(last or first) + 1))
 
 
 def published_ports(ports: object) -> list[PublishedPort]:
@@ -78,7 +97,10 @@ def published_ports(ports: object) -> list[PublishedPort]:
     if isinstance(ports, Mapping):
         found = [_pair(host, inner) for host, inner in ports.items()]
     elif isinstance(ports, Iterable) and not isinstance(ports, str | bytes):
-        found = [parse_port(each) if isinstance(each, str) else _given(each) for each in ports]
+        found = [
+            port for each in ports
+            for port in (parse_ports(each) if isinstance(each, str) else [_given(each)])
+        ]  # fmt: skip
     else:
         raise ConfigError(f"ports is {ports!r}, not a mapping", hint="use ports={8000: 8000}")
     seen = set()

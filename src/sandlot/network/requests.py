@@ -1,7 +1,8 @@
 """HTTP requests of connections that are looked into, for their records and as an HTTP archive.
 
-Fields and bodies are not kept: what the guest wrote there is its own matter, and values never are
-anywhere but on the way.
+Bodies are not kept. Of the fields of a request all are, as the guest wrote them and so with
+placeholders, except that what carries credentials is masked; of an answer only a few, since a server
+may say there what it was told.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qsl
 
 from sandlot.network.flow import Flow
 from sandlot.network.flows import FlowRecord
@@ -21,18 +23,26 @@ from sandlot.network.http.events import (
     ResponseEnded,
     ResponseHead,
 )
+from sandlot.secrets.places import CREDENTIAL_FIELDS
+from sandlot.secrets.substitution import Fields
 
 KEPT = 100
-LONGEST = 2000  # characters of a URL
+LONGEST = 2000  # characters of a URL, and of the fields of one request together
+MASKED = "****"
+_ALSO_CREDENTIALS = {"cookie", "proxy-authorization"}
+_OF_ANSWERS = ("content-type", "content-length", "content-encoding", "location")
 
 
 class RequestLog:
     """Notes what happens on one connection in its record."""
 
     def __init__(
-        self, record: FlowRecord, flow: Flow, clock: Callable[[], float] = time.time
-    ) -> None:
+        self, record: FlowRecord, flow: Flow, clock: Callable[[], float] = time.time,
+        redact: Callable[[bytes], bytes] = bytes,
+    ) -> None:  # fmt: skip
+        """`redact` puts placeholders in the place of values, in what a server says."""
         self._record = record
+        self._redact = redact
         self._flow = flow
         self._clock = clock
         self._open: dict[int, dict[str, Any]] = {}
@@ -47,18 +57,43 @@ class RequestLog:
             entry = {
                 "started": self._clock(), "method": event.method, "url": url[:LONGEST],
                 "version": event.version, "sent": 0, "status": 0, "received": 0, "ended": 0.0,
+                "complete": 0.0, "answered": 0.0, "fields": _asked(event.fields), "answer": [],
             }  # fmt: skip
             self._open[event.id] = entry
             self._record.requests.append(entry)
             del self._record.requests[:-KEPT]
         elif isinstance(event, RequestEnded) and (entry := self._open.get(event.id, {})):
-            entry["sent"] = event.size
+            entry["sent"], entry["complete"] = event.size, self._clock()
         elif isinstance(event, ResponseHead) and (entry := self._open.get(event.id, {})):
-            entry["status"] = event.status
+            entry["status"], entry["answered"] = event.status, self._clock()
+            entry["answer"] = _said(event.fields, self._redact)
         elif isinstance(event, ResponseEnded) and (entry := self._open.pop(event.id, {})):
             entry["received"], entry["ended"] = event.size, self._clock()
         elif isinstance(event, Refused) and (entry := self._open.pop(event.id, {})):
             entry["status"], entry["ended"] = event.status, self._clock()
+
+
+def _asked(fields: Fields) -> list[list[str]]:
+    kept: list[list[str]] = []
+    room = LONGEST
+    for name, value in fields:
+        text = name.decode("latin-1")
+        hidden = text.lower() in _ALSO_CREDENTIALS or text.lower() in CREDENTIAL_FIELDS
+        shown = MASKED if hidden else value.decode("latin-1")
+        room -= len(text) + len(shown)
+        if room < 0:
+            break
+        kept.append([text, shown])
+    return kept
+
+
+def _said(fields: Fields, redact: Callable[[bytes], bytes]) -> list[list[str]]:
+    found = []
+    for name, value in fields:
+        text = name.decode("latin-1").lower()
+        if text in _OF_ANSWERS:
+            found.append([text, redact(value).decode("latin-1")[:LONGEST]])
+    return found[: 2 * len(_OF_ANSWERS)]
 
 
 def archive(records: Iterable[FlowRecord], version: str) -> dict[str, Any]:
@@ -78,24 +113,43 @@ def archive(records: Iterable[FlowRecord], version: str) -> dict[str, Any]:
 
 
 def _entry(record: FlowRecord, request: dict[str, Any]) -> dict[str, Any]:
-    took = max(0.0, (request["ended"] or request["started"]) - request["started"]) * 1000
-    nothing: dict[str, Any] = {
-        "httpVersion": request["version"], "cookies": [], "headers": [], "headersSize": -1,
-    }  # fmt: skip
-    return {
-        "startedDateTime": datetime.fromtimestamp(request["started"], UTC).isoformat(),
-        "time": took,
+    started = request["started"]
+    ended = max(request["ended"], started)
+    complete = min(max(request.get("complete", 0.0), started), ended)
+    answered = min(max(request.get("answered", 0.0) or ended, complete), ended)
+    asked, said = request.get("fields", []), dict(request.get("answer", []))
+    query = request["url"].partition("#")[0].partition("?")[2]
+    made: dict[str, Any] = {
+        "startedDateTime": datetime.fromtimestamp(started, UTC).isoformat(),
+        "time": (ended - started) * 1000,
         "request": {
-            **nothing, "method": request["method"], "url": request["url"], "queryString": [],
+            "method": request["method"], "url": request["url"], "httpVersion": request["version"],
+            "cookies": [], "headers": _pairs(asked), "headersSize": -1,
+            "queryString": _pairs(parse_qsl(query, keep_blank_values=True)),
             "bodySize": request["sent"],
         },
         "response": {
-            **nothing, "status": request["status"], "statusText": "", "redirectURL": "",
-            "content": {"size": request["received"], "mimeType": ""},
-            "bodySize": request["received"],
+            "status": request["status"], "statusText": "", "httpVersion": request["version"],
+            "cookies": [], "headers": _pairs(said.items()), "headersSize": -1,
+            "redirectURL": said.get("location", ""), "bodySize": request["received"],
+            "content": {"size": request["received"], "mimeType": said.get("content-type", "")},
         },
         "cache": {},
-        "timings": {"send": 0, "wait": took, "receive": 0},
+        "timings": {
+            "send": (complete - started) * 1000, "wait": (answered - complete) * 1000,
+            "receive": (ended - answered) * 1000,
+        },
         "serverIPAddress": record.address,
         "connection": str(record.id),
     }  # fmt: skip
+    if request["sent"]:
+        kind = next((value for name, value in asked if name.lower() == "content-type"), "")
+        comment = f"{request['sent']} bytes, which are not kept"
+        made["request"]["postData"] = {
+            "mimeType": kind, "params": [], "text": "", "comment": comment,
+        }  # fmt: skip
+    return made
+
+
+def _pairs(pairs: Iterable[Iterable[str]]) -> list[dict[str, str]]:
+    return [dict(zip(("name", "value"), pair, strict=True)) for pair in pairs]

@@ -27,11 +27,11 @@ _SIOCGIFADDR = 0x8915
 def host_addresses() -> set[Address]:
     """Every address of the host, and those that stand for it in the guest."""
     found: set[Address] = set(ROUTERS)
-    with contextlib.suppress(OSError):
+    if sys.platform == "linux":
+        return found | _linux_addresses()
+    with contextlib.suppress(OSError):  # others have no file that says so
         for info in socket.getaddrinfo(socket.gethostname(), None):
             found.add(ip_address(str(info[4][0]).partition("%")[0]))
-    if sys.platform == "linux":
-        found |= _linux_addresses()
     return found
 
 

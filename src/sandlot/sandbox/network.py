@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from sandlot.errors import ConfigError, WrongState
 from sandlot.network.flows import FlowRecord, follow_flows, read_flows
+from sandlot.network.learning import smallest_rules
 from sandlot.network.policy import Network
+from sandlot.state.lock import FileLock
 from sandlot.wire.messages import SetNetwork
 
 if TYPE_CHECKING:
@@ -58,6 +61,17 @@ class SandboxNetwork:
                 await asyncio.sleep(0.1)  # another program writes the file
                 running = self._folder.path.exists() and self._folder.run_state().running
 
+    def learn(self) -> list[str]:
+        """The smallest list of rules that lets through all that the sandbox has reached so far.
+
+        Run it first under a wide policy, such as the default one. What was refused stays so.
+
+        Example:
+            rules = sb.network.learn()
+            await sb.network.update(Network(allow=rules))
+        """
+        return smallest_rules(self.flows())
+
     def replace_secret(self, name: str, secret: object) -> None:
         """Give a secret another value, or source, while the sandbox runs. Its placeholder stays.
 
@@ -84,18 +98,26 @@ class SandboxNetwork:
         reach.vault.replace(name, as_secret(name, secret))
 
     async def update(self, network: Network) -> int:
-        """Hold a running sandbox to another policy at once.
+        """Hold the sandbox to another policy: at once when it runs, from its next start otherwise.
 
         What goes on and is no longer allowed is cut; how many flows that were is returned.
 
         Raises:
-            WrongState: it does not run.
+            WrongState: it is just being started or changed by another program.
 
         Example:
             await sb.network.update(Network(allow=["pypi.org"]))
         """
         if self._owner is not None and self._owner.alive:
             return self._owner.set_network(network)
+        lock = FileLock.take(self._folder.lock_path)
+        if lock is not None:  # nobody runs it
+            try:
+                record = self._folder.record()
+                self._folder.write_record(dataclasses.replace(record, network=network.to_json()))
+            finally:
+                lock.release()
+            return 0
         session = await self._session()
         answer: Any = (await session.ask(SetNetwork(policy=json.dumps(network.to_json()))))[0]
         return int(getattr(answer, "cut", 0))

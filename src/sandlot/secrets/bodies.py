@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 from urllib.parse import quote_from_bytes
 
@@ -158,14 +158,19 @@ def request_body(
 
 def masking(substitution: Substitution) -> dict[bytes, bytes]:
     """What is put back in answers: each value, as text and escaped, by its placeholder."""
-    table: dict[bytes, bytes] = {}
-    for one in substitution.masked():
-        for value in (one.value, *one.former):
-            if value is None or len(value) < MIN_MASKED:
-                continue
-            for shape in (value, _json(value), quote_from_bytes(value, b"").encode()):
-                table[shape] = one.placeholder
+    table = shapes(substitution.masked(), MIN_MASKED)
     return {**table, **substitution.echoes} if table else {}
+
+
+def shapes(bound: Iterable[Bound], least: int = 1) -> dict[bytes, bytes]:
+    """The placeholder of each value, also of former ones, by the forms that it is written in."""
+    table: dict[bytes, bytes] = {}
+    for one in bound:
+        for value in (one.value, *one.former):
+            if value is not None and len(value) >= least:
+                for shape in (value, _json(value), quote_from_bytes(value, b"").encode()):
+                    table[shape] = one.placeholder
+    return table
 
 
 def response_body(table: Mapping[bytes, bytes], encoding: str) -> Body | None:

@@ -18,7 +18,9 @@ from collections.abc import Iterable, Mapping
 from typing import NoReturn
 
 from sandlot.errors import SecretUnavailable
+from sandlot.secrets.bodies import shapes
 from sandlot.secrets.placeholder import make_placeholder
+from sandlot.secrets.replacer import Replacer
 from sandlot.secrets.secret import Secret
 from sandlot.secrets.source import expires, now
 from sandlot.secrets.substitution import MIN_MASKED, Bound, Substitution
@@ -120,6 +122,11 @@ class Vault:
         one = self._bound[name]
         one.value, one.secret = None, secret
         self._good_until.pop(name, None)
+
+    def redact(self, text: bytes) -> bytes:
+        """What a server said, for a record: with placeholders in the place of values."""
+        replacer = Replacer(shapes(self._bound.values()))
+        return bytes(replacer.feed(text)) + replacer.finish()
 
     def _due(self, host: str, port: int) -> Iterable[str]:
         moment = now()

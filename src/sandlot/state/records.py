@@ -392,13 +392,13 @@ class SandboxFolders:
             record = folder.record()
             state = folder.run_state()
             if state.owner:
+                # A program may end without stopping what it made: nothing was killed then.
+                reason = "its keeper was killed" if record.detached else "its program ended"
                 folder.write_run_state(
                     started=state.started, finished=time.time(), exit_code=state.exit_code,
-                    reason="its owner was killed",
+                    reason=reason,
                 )  # fmt: skip
-                self.events.append(
-                    "stopped", record.name, record.id, record.image, reason="its owner was killed"
-                )
+                self.events.append("stopped", record.name, record.id, record.image, reason=reason)
             if record.auto_remove:
                 self.remove(folder, lock)
             return record.auto_remove

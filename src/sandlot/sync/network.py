@@ -29,6 +29,10 @@ class SandboxNetwork:
         """See `SandboxNetwork.follow`."""
         return drained(self._network.follow())
 
+    def learn(self) -> list[str]:
+        """See `sandlot.SandboxNetwork.learn`."""
+        return self._network.learn()
+
     def replace_secret(self, name: str, secret: object) -> None:
         """See `SandboxNetwork.replace_secret`."""
         self._network.replace_secret(name, secret)

@@ -54,6 +54,8 @@ def test_commands_of_docker_that_are_not_there_have_the_note_as_a_hint(name: str
         ("create no-such-image", "no-such-image"),
         ("logs nobody", "nobody"),
         ("run", "IMAGE"),
+        ("network ls", "sandboxes share no networks"),
+        ("run --upstream-ca /etc/hostname no-such-image x", "no-such-image"),
     ],
 )
 def test_our_failures_are_125_with_one_line(own_state: Path, words: str, said: str) -> None:
@@ -71,6 +73,19 @@ def test_an_empty_state_is_an_empty_list(own_state: Path, words: str) -> None:
     done = sandlot(*words.split())
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("run --alow x y", "did you mean --allow?"),
+        ("run --frobnicate x", "see `sandlot run --help`"),
+        ("network inspect box", "`sandlot network show NAME` says what a sandbox may reach"),
+        ("run no-such-image x", "make one with `sandlot build` or `sandlot image build`"),
+    ],
+)  # fmt: skip
+def test_hints(own_state: Path, words: str, hint: str) -> None:
+    assert hint in sandlot(*words.split()).stderr.partition("hint: ")[2].rstrip()
 
 
 def test_rm_force_of_a_missing_one_is_no_error(own_state: Path) -> None:

@@ -75,3 +75,12 @@ def test_what_leads_to_no_address() -> None:
         explain(POLICY, "1.2.3.4", ("1.2.3.4",))
     with pytest.raises(ConfigError, match="not known"):
         explain(Network().compile(), "host:80")
+
+
+def test_the_host_and_loopback_are_explained_as_people_name_them() -> None:
+    found = explain(Network.public().compile([ip_address("192.0.0.8")]), "host:80").verdict
+    assert "192.0.0.8" not in found.reason and found.hint == "allow host:80"
+    found = explain(Network.public().compile(), "127.0.0.1:80/udp").verdict
+    assert not found.allowed and found.hint == "allow host:80/udp"
+    assert "sandbox itself" in found.reason
+    assert explain(Network(allow=["127.0.0.1:80"]).compile(), "127.0.0.1:80").verdict.allowed

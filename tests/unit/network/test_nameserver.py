@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import struct
 from collections.abc import AsyncIterator
 from ipaddress import ip_address
@@ -12,8 +13,10 @@ import dns.flags
 import dns.message
 import dns.rcode
 import dns.rrset
+import pytest
 
 from sandlot.errors import Refuse
+from sandlot.network import resolver as resolver_module
 from sandlot.network.hooks import Hooks
 from sandlot.network.policy import Network
 from sandlot.network.resolver import Resolver
@@ -25,7 +28,7 @@ REMOTE = ip_address(HOST).packed
 
 
 class Upstream(asyncio.DatagramProtocol):
-    """Answers every question of an address with one, and remembers it."""
+    """Answers every question of an address with one, or fails without, and remembers it."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -39,7 +42,10 @@ class Upstream(asyncio.DatagramProtocol):
         name = query.question[0].name
         self.asked.append(str(name).lower())
         answer = dns.message.make_response(query)
-        answer.answer.append(dns.rrset.from_text(name, 0, "IN", "A", self.address))
+        if self.address:
+            answer.answer.append(dns.rrset.from_text(name, 0, "IN", "A", self.address))
+        else:
+            answer.set_rcode(dns.rcode.SERVFAIL)
         self.transport.sendto(answer.to_wire(), addr)  # type: ignore[attr-defined]
 
 
@@ -92,6 +98,30 @@ async def test_a_public_name_with_a_private_address_is_refused() -> None:
         assert (await ask(side, "rebinding.example.com")).rcode() != dns.rcode.NOERROR
         (flow,) = side.gateway.log.all()
         assert flow.protocol == "dns" and "private" in flow.reason
+
+
+async def test_a_name_server_that_does_not_answer_is_in_the_flows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resolver_module, "ROUND", 0.05)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        resolver = Resolver([silent.getsockname()])
+        async with guest(Network.public(), resolver=resolver) as side:
+            assert (await ask(side, "api.example.com")).rcode() == dns.rcode.SERVFAIL
+            (flow,) = side.gateway.log.all()
+            assert (flow.protocol, flow.name, flow.verdict) == ("dns", "api.example.com", "failed")
+            assert flow.reason == "no name server of the host answers"
+
+
+async def test_a_name_server_that_fails_is_in_the_flows() -> None:
+    async with (
+        upstream("") as (_, resolver),
+        guest(Network.public(), resolver=resolver) as side,
+    ):
+        assert (await ask(side, "api.example.com")).rcode() == dns.rcode.SERVFAIL
+        (flow,) = side.gateway.log.all()
+        assert (flow.verdict, flow.reason) == ("failed", "the resolver failed")
 
 
 async def test_questions_over_a_stream() -> None:

@@ -120,3 +120,11 @@ async def test_a_source_that_fails_later(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("SANDLOT_TEST_KEY", "again")
     await vault.refresh("a.example", 443)
     assert bound.value == b"again" and not bound.problem
+
+
+async def test_what_a_server_said_is_recorded_without_values() -> None:
+    vault = await Vault.fresh({"KEY": Secret('a"b c-of-some-length', hosts="a.example")})
+    mark = vault.environment()["KEY"].encode()
+    assert vault.redact(b'/x?k=a"b c-of-some-length') == b"/x?k=" + mark
+    assert vault.redact(b"/x?k=a%22b%20c-of-some-length") == b"/x?k=" + mark
+    assert vault.redact(b"nothing") == b"nothing"

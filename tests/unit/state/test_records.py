@@ -206,7 +206,7 @@ def test_an_owner_that_was_killed_is_written_down_once(tmp_path: Path) -> None:
     for _ in range(2):
         assert [f.path.name for f in folders.all()] == ["box"]
     state = folder.run_state()
-    assert (state.owner, state.started, state.reason) == (0, 3.0, "its owner was killed")
+    assert (state.owner, state.started, state.reason) == (0, 3.0, "its program ended")
     kinds = [e.kind for e in folders.events.read() if e.id == folder.record().id]
     assert kinds.count("stopped") == 1
 

@@ -60,6 +60,8 @@ class Lookup:
     decision: Decision
     code: Code = Code.NOERROR
     addresses: tuple[Address, ...] = ()
+    problem: str = ""
+    """Why there is no answer, though it was allowed to ask."""
 
 
 @dataclass(frozen=True)
@@ -308,7 +310,8 @@ class NameService:
         self, query: Query, name: str, code: Code, decision: Decision, tcp: bool,
         error: tuple[int, str],
     ) -> Reply:  # fmt: skip
-        lookup = Lookup(name, _type(query.type), decision, code)
+        problem = error[1] if code is Code.SERVFAIL else ""
+        lookup = Lookup(name, _type(query.type), decision, code, problem=problem)
         return Reply(answer(query, code, tcp=tcp, error=error), lookup)
 
 

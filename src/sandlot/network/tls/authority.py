@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec
 
-LIFE = datetime.timedelta(days=90)
-"""How long the authority is valid: a sandbox that runs longer has to be restarted."""
+LIFE = datetime.timedelta(days=3650)
+"""How long the authority is valid: longer than any machine runs. It ends with its key, which is in
+this process only. The limits of clients are about the certificates of hosts."""
 LEAF_LIFE = datetime.timedelta(days=7)
 RENEW = datetime.timedelta(days=1)
 """A host's certificate that ends sooner is made anew."""
