@@ -134,6 +134,11 @@ class JobWatch:
         return None
 
     @property
+    def next_offset(self) -> int:
+        """Where to go on when the stream is lost."""
+        return self._next
+
+    @property
     def was_cut(self) -> bool:
         """Whether the stream was ended from the other side, without a job's end."""
         return self._stream.was_reset

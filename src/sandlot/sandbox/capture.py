@@ -11,7 +11,8 @@ import contextlib
 import secrets
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from sandlot.engine.memory import PAGE, GuestMemory, Run, buffer, prepare
@@ -20,6 +21,7 @@ from sandlot.snapshot.memory import MemoryFiles
 from sandlot.snapshot.pages import put_pages, write_pages
 from sandlot.snapshot.record import MachineRecord
 from sandlot.snapshot.store import SnapshotFolder
+from sandlot.state.records import write_json
 from sandlot.state.sparse import copy_sparse, link_or_copy
 
 if TYPE_CHECKING:
@@ -61,11 +63,10 @@ async def capture(
         raise WrongState(
             f"sandbox {name!r} is paused", hint=f"let it go on first with `sandlot unpause {name}`"
         )
-    session = await owner.session()
+    await owner.session()
     owned = owner.owned
     assert owned is not None
-    with owner.using():
-        return await _Capture(owner, owned, target, memory, root).run(session)
+    return await _Capture(owner, owned, target, memory, root).run()
 
 
 class _Capture:
@@ -81,7 +82,7 @@ class _Capture:
         self._root = root
         self._base = MemoryFiles(self._folder.memory)
 
-    async def run(self, session: object) -> Captured:
+    async def run(self) -> Captured:
         place = self._owned.disk_place
         layers, active = self._folder.disk_files()
         (self._folder.path / "disk").mkdir(exist_ok=True, mode=0o700)
@@ -117,7 +118,8 @@ class _Capture:
             own = await asyncio.to_thread(self._put_down, room, runs)
             room.close()
         await asyncio.to_thread(self._link, frozen)
-        return Captured(self._machine_record(guest), frozen, pause, own)
+        record = machine_record(self._owner, self._owned) if guest is not None else None
+        return Captured(record, frozen, pause, own)
 
     async def _still(
         self, guest: GuestMemory | None, room: mmap.mmap | None, layers: list[Path], active: Path,
@@ -144,7 +146,7 @@ class _Capture:
                     raise
                 if guest is not None and room is not None:
                     await self._machine.save_devices(self._target.state)
-                    runs = await asyncio.to_thread(self._copy, guest, room)
+                    runs = await asyncio.to_thread(_copied, guest, room)
             finally:
                 await self._machine.resume()
                 session.channel.hold(False)
@@ -163,12 +165,6 @@ class _Capture:
     def _layer_name(self, layers: list[Path], active: Path) -> str:
         """What a file is called as a layer."""
         return active.name if active.parent.name == "disk" else f"0-{self._owner.record.id}"
-
-    @staticmethod
-    def _copy(guest: GuestMemory, room: mmap.mmap) -> list[Run]:
-        runs = guest.own()
-        guest.copy(runs, room)
-        return runs
 
     def _put_down(self, room: mmap.mmap, runs: list[Run]) -> int:
         """Write the pages that were copied."""
@@ -189,15 +185,73 @@ class _Capture:
             link_or_copy(self._folder.path / "disk" / name, self._target.disk / name)
         link_folder(self._folder.image.parent, self._target.image)
 
-    def _machine_record(self, guest: GuestMemory | None) -> MachineRecord | None:
-        if guest is None:
-            return None
-        record, owned = self._owner.record, self._owned
-        return MachineRecord(
-            memory=record.memory, cpus=record.cpus, token=owned.token.hex(),
-            place=owned.disk_place, disk=record.disk, staged=owned.staged_size, facts=owned.facts,
-            main=self._owner.main,
-        )  # fmt: skip
+
+async def put_aside(owner: Owner, owned: OwnedMachine, idle: Callable[[], bool]) -> None:
+    """Save the machine of a sandbox into its own folder, to go on from there later. It stands still
+    at the end, and has to be ended; when that fails it runs on.
+
+    Args:
+        idle: whether nobody uses it, asked when its programs stand still.
+
+    Raises:
+        WrongState: somebody uses it.
+        SandboxDied: it ended meanwhile.
+    """
+    folder, machine, session = owner.folder, owned.machine, owned.session
+    part = folder.path / ".saved.new"
+    clear(part)
+    part.mkdir(mode=0o700)
+    try:
+        guest = machine.memory()
+        full = part / "full"
+        await asyncio.to_thread(copy_sparse, MemoryFiles(folder.memory).full, full)
+        room = buffer(guest.size)
+        await asyncio.to_thread(prepare, room, guest.own())
+        await session.freeze()
+        session.channel.hold(True)
+        try:
+            if not idle():
+                raise WrongState("somebody uses it")
+            await machine.pause()
+            await machine.save_devices(part / "state")
+            runs = await asyncio.to_thread(_copied, guest, room)
+            await asyncio.to_thread(_put_full, full, room, runs)
+            record = machine_record(owner, owned)
+            write_json(part / "machine.json", {"machine": asdict(record), "restored": {}})
+            MemoryFiles.begin(folder.memory, full)
+            full.unlink()
+            clear(folder.saved)
+            part.rename(folder.saved)
+        except BaseException:
+            with contextlib.suppress(SandboxError):
+                await machine.resume()
+                session.channel.hold(False)
+                session.set_clock()
+                await session.thaw()
+            raise
+    finally:
+        clear(part)
+
+
+def _put_full(full: Path, room: mmap.mmap, runs: list[Run]) -> None:
+    with full.open("r+b") as file:
+        put_pages(file.fileno(), room, runs)
+    room.close()
+
+
+def _copied(guest: GuestMemory, room: mmap.mmap) -> list[Run]:
+    runs = guest.own()
+    guest.copy(runs, room)
+    return runs
+
+
+def machine_record(owner: Owner, owned: OwnedMachine) -> MachineRecord:
+    """How a machine that is saved now comes to life again."""
+    record = owner.record
+    return MachineRecord(
+        memory=record.memory, cpus=record.cpus, token=owned.token.hex(), place=owned.disk_place,
+        disk=record.disk, staged=owned.staged_size, facts=owned.facts, main=owner.main,
+    )  # fmt: skip
 
 
 def link_folder(source: Path, target: Path) -> None:

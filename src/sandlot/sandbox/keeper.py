@@ -153,8 +153,6 @@ class Keeper:
         """One machine, from its start to its end; whether it ended badly."""
         owner, record = self._owner, self._owner.record
         owned = await owner.bring_up()
-        over = asyncio.Event()
-        owned.on_end.append(over.set)
         watch = None
         if owner.main:
             # It runs since before the machine was saved: its log goes on here.
@@ -170,9 +168,10 @@ class Keeper:
             owner.folder.update_run_state(main=owner.main)
         self.say({"ok": record.name})
         if watch is None:
-            await over.wait()
-            return not owned.wanted_end
+            await owner.gone.wait()
+            return not (owner.owned or owned).wanted_end
         status = await self._follow(watch)
+        owned = owner.owned or owned  # another one, if it has slept meanwhile
         failed = True
         if status is not None:
             self.code = status.exit_code
@@ -187,9 +186,15 @@ class Keeper:
         return failed
 
     async def _follow(self, watch: JobWatch) -> ExitStatus | None:
-        with contextlib.suppress(SandboxError):
-            return await self._log.follow(watch)
-        return None
+        while True:
+            with contextlib.suppress(SandboxError):
+                return await self._log.follow(watch)
+            if not self._owner.asleep:
+                return None
+            session = await self._owner.awake()
+            if session is None:
+                return None
+            watch = await session.watch(self._owner.main, offset=watch.next_offset)
 
     def say(self, answer: dict[str, str]) -> None:
         """Tell who started this keeper how it went; only the first word counts."""

@@ -25,12 +25,14 @@ class SandboxInfo:
 
     @property
     def status(self) -> str:
-        """`created`, `starting`, `running`, `paused`, `restarting` or `stopped`."""
+        """`created`, `starting`, `running`, `paused`, `hibernated`, `restarting` or `stopped`."""
         if self.state.running:
             if self.state.restarting:
                 return "restarting"
             if self.state.paused:
                 return "paused"
+            if self.state.hibernated:
+                return "hibernated"
             return "running" if self.state.owner else "starting"
         return "stopped" if self.state.started else "created"
 

@@ -106,10 +106,12 @@ class Looking:
 
     @property
     def status(self) -> str:
-        """`created`, `starting`, `running`, `paused`, `restarting` or `stopped`."""
+        """`created`, `starting`, `running`, `paused`, `hibernated`, `restarting` or `stopped`."""
         if self._owner is not None:
             if not self._owner.alive:
                 return "stopped"
+            if self._owner.asleep:
+                return "hibernated"
             return "paused" if self._owner.paused else "running"
         return self.info().status
 

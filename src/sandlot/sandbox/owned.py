@@ -18,6 +18,7 @@ from sandlot.errors import (
     ImageError,
     SandboxDied,
     SandboxError,
+    SnapshotInterrupted,
 )
 from sandlot.files.files import Files
 from sandlot.guest.channel import Channel
@@ -50,6 +51,8 @@ class OwnedMachine:
         self._stopping = False
         self.why = ""
         """Why it is being ended, when somebody wants it."""
+        self.sleeps = False
+        """Whether it ends because it was saved and its sandbox sleeps."""
         self.token = b""
         self.disk_place = 1
         """Which of the machine's disks is the one that it writes to."""
@@ -190,6 +193,10 @@ class OwnedMachine:
 
     def _death(self) -> SandboxError:
         name = self.record.name
+        if self.sleeps:
+            return SnapshotInterrupted(
+                f"sandbox {name!r} was put to sleep while this was under way", hint="try again"
+            )
         if self._stopping:
             return SandboxDied(f"sandbox {name!r} was stopped{self._because()}")
         return SandboxDied(

@@ -46,6 +46,12 @@ class Owner:
         self.main = 0
         """The job that is the main command."""
         self.paused = False
+        self.asleep = False
+        """Whether its machine was saved and ended until somebody needs it."""
+        self.gone = asyncio.Event()
+        """Set when its machine has ended, unless it sleeps."""
+        self._waking: asyncio.Task[None] | None = None
+        self._deadline: float | None = None
         self.kept = False
         """Whether it stays at its end, though it is one that is removed then: it is restarted."""
         self.stopping = ""
@@ -132,8 +138,10 @@ class Owner:
             await reach.attach(self.owned.session)
             self.main = self.owned.main
             await self.owned.thaw()
+            before = self.folder.run_state()
             self.folder.write_run_state(
-                owner=os.getpid(), monitor=self.owned.machine.pid, started=time.time(),
+                owner=os.getpid(), monitor=self.owned.machine.pid,
+                started=before.started if self.asleep else time.time(),
                 restarts=self._restarts, ports=[port.to_json() for port in reach.ports],
             )  # fmt: skip
         except BaseException:
@@ -143,10 +151,12 @@ class Owner:
             raise
         if self.main:
             self.folder.update_run_state(main=self.main)
+        event, self.asleep = "woken" if self.asleep else "started", False
         self.paused = self._main_ended = False
         self.touch()
+        self.gone.clear()
         self._up.set()
-        self.event("started")
+        self.event(event)
         for work in (self._watch_idleness(), self._watch_duration()):
             self._start(work)
         return self.owned
@@ -173,6 +183,10 @@ class Owner:
     def _machine_ended(self) -> None:
         self._up.clear()
         self._cancel_tasks()
+        if self.asleep:
+            self.owned = None
+            return
+        self.gone.set()
         if not self.stays or self.stopping:
             self.finish()
 
@@ -192,6 +206,7 @@ class Owner:
         if self._lock is None:
             return
         self._cancel_tasks()
+        self.gone.set()
         self._door.close()
         if self.reach is not None:
             self.reach.close()
@@ -230,6 +245,8 @@ class Owner:
             SandboxDied: it has ended.
         """
         name = self.record.name
+        if self.asleep and not self.stopping:
+            await self.wake()
         if self._starting is not None or (self.owned is None and self._lock is not None):
             up = asyncio.get_running_loop().create_task(self._up.wait())
             over = asyncio.get_running_loop().create_task(self._over.wait())
@@ -257,6 +274,9 @@ class Owner:
     async def stop(self, grace: float, *, kill: bool = False, reason: str = "") -> None:
         """End the machine, and the sandbox's life; returns when it is over."""
         reason = reason or (KILLED if kill else STOPPED)
+        if self.asleep and not kill and not self.stopping:
+            with contextlib.suppress(SandboxError):
+                await self.wake()  # its programs are to end in order
         self.stopping = self.stopping or reason
         if self.owned is not None:
             self.owned.why = self.owned.why or reason
@@ -270,6 +290,8 @@ class Owner:
                 if self.paused:
                     await self.resume()
                 await self.owned.shutdown(grace, signal=self.record.stop_signal, process=self.main)
+        elif self.asleep and not self.saving.locked():
+            self._forget_sleep()
         elif not self.stays:
             self.finish()
         await self._over.wait()
@@ -316,7 +338,9 @@ class Owner:
     @property
     def alive(self) -> bool:
         """Whether the sandbox can still be used."""
-        return self._lock is not None and self.owned is not None and self.owned.alive
+        if self._lock is None:
+            return False
+        return self.asleep or (self.owned is not None and self.owned.alive)
 
     def note_exit(self, code: int, signal: int | None, *, oom: bool) -> None:
         """The main command has ended."""
@@ -333,6 +357,69 @@ class Owner:
         self.host.sandboxes.events.append(
             kind, self.folder.path.name, record.id, record.image, **details
         )
+
+    # -- sleep -----------------------------------------------------------------------------
+
+    async def hibernate(self) -> None:
+        """Save the machine and end it; whoever needs it wakes it. When it cannot be saved it runs
+        on, and is tried again after the time of its idleness."""
+        from sandlot.sandbox.capture import put_aside
+
+        owned = self.owned
+        async with self.saving:
+            if owned is None or not owned.alive or self.stopping or self.paused:
+                return
+            self._up.clear()
+            self.asleep = True
+            try:
+                await put_aside(self, owned, lambda: not self._in_use())
+            except (SandboxError, OSError) as error:
+                self.asleep = False
+                if owned.alive:
+                    self._up.set()
+                    self.touch()
+                    self.event("hibernation-failed", reason=str(error))
+                    self._start(self._watch_idleness())
+                else:
+                    self._machine_ended()
+                return
+            owned.sleeps = True
+            await owned.kill()
+            if self.stopping:
+                self._forget_sleep()
+                return
+            self.folder.update_run_state(hibernated=True, monitor=0)
+            self.event("hibernated")
+
+    def _forget_sleep(self) -> None:
+        """End a sandbox that sleeps."""
+        shutil.rmtree(self.folder.saved, ignore_errors=True)
+        self.asleep = False
+        self.finish()
+
+    async def wake(self) -> None:
+        """Let a machine that sleeps go on; all who ask at once wait for the same."""
+        if self._waking is None:
+            self._waking = asyncio.get_running_loop().create_task(self._woken())
+        await asyncio.shield(self._waking)
+
+    async def awake(self) -> GuestSession | None:
+        """The session of a machine that sleeps, when somebody has woken it; None when it has ended
+        instead. This wakes it not."""
+        loop = asyncio.get_running_loop()
+        waits = [loop.create_task(each.wait()) for each in (self._up, self._over)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for each in waits:
+            each.cancel()
+        return self.owned.session if self._up.is_set() and self.owned is not None else None
+
+    async def _woken(self) -> None:
+        try:
+            async with self.saving:  # it may just be falling asleep
+                if self.asleep:
+                    await self.bring_up()
+        finally:
+            self._waking = None
 
     # -- limits of time --------------------------------------------------------------------
 
@@ -360,17 +447,25 @@ class Owner:
             if self.paused or await self._has_jobs():
                 self.touch()
                 continue
-            self._stop_soon(f"idle for {limit:g} s")
+            if self.record.idle_action == "hibernate":
+                self._last_task = asyncio.get_running_loop().create_task(self.hibernate())
+            else:
+                self._stop_soon(f"idle for {limit:g} s")
             return
 
-    def _last_use(self) -> float:
+    def _in_use(self) -> bool:
+        """Whether somebody uses it at this moment."""
         assert self.owned is not None
         channel = self.owned.session.channel
         # The main command is watched and the gateway listens all the time, which is no use of it.
         standing = bool(self.main) + (self.reach is not None)
-        if self._busy or channel.open_streams > standing:
+        return self._busy > 0 or channel.open_streams > standing
+
+    def _last_use(self) -> float:
+        assert self.owned is not None
+        if self._in_use():
             self.touch()
-        return max(self._used, channel.last_used)
+        return max(self._used, self.owned.session.channel.last_used)
 
     async def _has_jobs(self) -> bool:
         try:
@@ -381,7 +476,10 @@ class Owner:
 
     async def _watch_duration(self) -> None:
         if limit := self.record.max_duration:
-            await asyncio.sleep(limit)
+            now = time.monotonic()
+            if self._deadline is None:
+                self._deadline = now + limit
+            await asyncio.sleep(max(self._deadline - now, 0.0))
             self._stop_soon(f"ran for {limit:g} s")
 
     def _stop_soon(self, reason: str) -> None:

@@ -12,7 +12,7 @@ from sandlot.sandbox.arguments import mapping, text
 from sandlot.sandbox.sizes import parse_duration
 
 MODES = ("no", "on-failure", "always", "unless-stopped")
-IDLE_ACTIONS = ("stop",)
+IDLE_ACTIONS = ("stop", "hibernate")
 MOST_PIDS = 16384
 FIRST_DELAY = 0.1  # seconds; doubles, as Docker's
 LONGEST_DELAY = 60.0
@@ -84,13 +84,10 @@ def check_policy(
         )
     if 0 < pids < 8:
         raise ConfigError(f"pids {pids} is too few for a machine", hint="use at least 8")
-    if idle_action == "hibernate":
-        raise ConfigError(
-            "idle_action 'hibernate' is not there yet: it comes with snapshots",
-            hint="use idle_action 'stop', which keeps the disk",
-        )
     if idle_action not in IDLE_ACTIONS:
-        raise ConfigError(f"idle_action {idle_action!r} is not known", hint="use 'stop'")
+        raise ConfigError(
+            f"idle_action {idle_action!r} is not known", hint="use 'stop' or 'hibernate'"
+        )
     policy = RestartPolicy.parse(text(restart, "restart", 'restart="on-failure:3"'))
     if policy.restarts and not detached:
         raise ConfigError(

@@ -73,7 +73,9 @@ class Sandbox(Programs, Branching):
             pids: how many processes its programs may have together; 0 is what the machine allows.
             idle_timeout: seconds, or text such as `"10m"`, after which it is stopped when nobody
                 runs a program in it and no job runs; its main command does not count.
-            idle_action: `"stop"`, which keeps the disk.
+            idle_action: `"stop"`, which keeps the disk, or `"hibernate"`, which saves memory too and
+                gives it back to the host: the next call of any kind, or a connection to a published
+                port, lets it go on where it was.
             max_duration: seconds, or text, after which it is stopped in any case.
             restart: `"no"`, `"on-failure[:N]"`, `"always"` or `"unless-stopped"`: whether the keeper
                 of a detached one runs its main command again, in a new machine on the same disk.

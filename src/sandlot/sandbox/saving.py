@@ -54,6 +54,16 @@ def checked_tags(tags: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(check_name(tag, "tag") for tag in tags))
 
 
+@contextlib.asynccontextmanager
+async def _ready(owner: Owner) -> AsyncIterator[None]:
+    """Awake, and saved by nobody else, until the end of the block."""
+    with owner.using():
+        if not owner.paused:  # which is told apart later
+            await owner.session()
+        async with owner.saving:
+            yield
+
+
 async def save_running(
     owner: Owner, name: str | None, *, memory: bool, tags: Sequence[str]
 ) -> SnapshotRecord:
@@ -67,7 +77,7 @@ async def save_running(
     """
     store = owner.host.snapshots
     chosen, marked = checked_name(store, name), checked_tags(tags)
-    async with owner.saving:
+    async with _ready(owner):
         with store.making() as folder, full_disk():
             captured = await capture(owner, folder, memory=memory)
             found = await asyncio.to_thread(
@@ -188,7 +198,7 @@ async def fork_point(owner: Owner) -> AsyncIterator[tuple[SnapshotFolder, Captur
         as `save_running`
     """
     with owner.host.snapshots.making() as folder, full_disk():
-        async with owner.saving:
+        async with _ready(owner):
             captured = await capture(owner, folder, root=True)
         yield folder, captured
 

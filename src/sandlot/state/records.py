@@ -84,6 +84,7 @@ class RunState:
     finished: float = 0.0
     main: int = 0
     paused: bool = False
+    hibernated: bool = False
     restarts: int = 0
     restarting: bool = False
     oom: bool = False
