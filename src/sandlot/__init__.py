@@ -91,6 +91,7 @@ if TYPE_CHECKING:
     from sandlot.sandbox.log import LogEntry
     from sandlot.sandbox.metrics import Metrics
     from sandlot.sandbox.network import SandboxNetwork
+    from sandlot.sandbox.pool import Pool
     from sandlot.sandbox.process import Process
     from sandlot.sandbox.result import ExecResult
     from sandlot.sandbox.sandbox import Sandbox
@@ -127,6 +128,7 @@ _LAZY = {
     "Metrics": "sandlot.sandbox.metrics",
     "OutputStream": "sandlot.guest.process",
     "Network": "sandlot.network.policy",
+    "Pool": "sandlot.sandbox.pool",
     "Process": "sandlot.sandbox.process",
     "Sandbox": "sandlot.sandbox.sandbox",
     "SandboxInfo": "sandlot.sandbox.listing",
@@ -188,6 +190,7 @@ __all__ = [
     "NameTaken",
     "Network",
     "OutputStream",
+    "Pool",
     "Process",
     "ProcessError",
     "ProtocolError",

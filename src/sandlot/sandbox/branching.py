@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -147,6 +149,24 @@ class Branching(Life):
             await asyncio.gather(*(each.remove() for each in made), return_exceptions=True)
             raise
         return made
+
+    async def _given(self, env: Mapping[str, str]) -> None:
+        """Have more variables from now on, as one that stood ready and is handed out."""
+        self._record = dataclasses.replace(self._record, env={**self._record.env, **env})
+        self._folder.write_record(self._record)
+        if not self._record.snapshot:
+            return
+        from sandlot.sandbox.restoring import described
+
+        told = json.dumps(described(self._record, env), indent=1).encode() + b"\n"
+        if self._owner is not None:
+            self._owner.record = self._record
+            session = await self._owner.session()
+            await session.thaw(
+                restored=told, env={**env, "SANDLOT_RESTORED": "/run/sandlot/restored"}
+            )
+        else:
+            await self.files.write("/run/sandlot/restored", told, mode=0o644, user="0")
 
     @contextlib.asynccontextmanager
     async def _fork_point(self) -> AsyncIterator[tuple[Origin, Mapping[str, Secret]]]:

@@ -173,7 +173,7 @@ class Owner:
 
     def set_network(self, network: Network) -> int:
         """Hold to another policy at once; how many flows that cut is returned."""
-        self.record = dataclasses.replace(self.record, network=network.to_json())
+        self.record = dataclasses.replace(self.folder.record(), network=network.to_json())
         self.folder.write_record(self.record)
         return len(self.reach.update(network)) if self.reach is not None else 0
 

@@ -98,11 +98,12 @@ async def child_record(
         fields["labels"] = checked["labels"]
     hidden, secret_fields = _secrets(source, changes.secrets, grants, changes.detached)
     fields |= secret_fields
+    env = {**fields.pop("env", source.env), **own}
     record = dataclasses.replace(
         source, id=secrets.token_hex(6), name=chosen, created=time.time(),
         hostname=check_hostname(hostname) if hostname
         else chosen.replace("_", "-").strip(".-")[:63],
-        machine_id=secrets.token_hex(16), env={**source.env, **own},
+        machine_id=secrets.token_hex(16), env=env,
         detached=changes.detached, auto_remove=changes.auto_remove, make_workdir=False,
         restart=source.restart if changes.detached else "no", snapshot=origin.snapshot, **fields,
     )  # fmt: skip
@@ -197,13 +198,19 @@ def _link(
         {
             "machine": dataclasses.asdict(origin.machine),
             "restored": {
-                "name": record.name, "id": record.id, "hostname": record.hostname,
-                "snapshot": origin.title, "snapshot_id": origin.snapshot,
-                "from": origin.source.name, "saved": origin.created, "restored": time.time(),
-                "env": dict(env),
+                **described(record, env), "snapshot": origin.title,
+                "from": origin.source.name, "saved": origin.created,
             },
         },
     )  # fmt: skip
+
+
+def described(record: SandboxRecord, env: Mapping[str, str]) -> dict[str, Any]:
+    """What a guest is told of the sandbox that it is now."""
+    return {
+        "name": record.name, "id": record.id, "hostname": record.hostname,
+        "snapshot_id": record.snapshot, "restored": time.time(), "env": dict(env),
+    }  # fmt: skip
 
 
 def origin_of(folder: SnapshotFolder, *, disk_only: bool = False) -> Origin:

@@ -14,7 +14,7 @@ from sandlot.sync.files import FileReader, Files, Watch
 from sandlot.sync.images import ImageStore, build_image
 from sandlot.sync.network import SandboxNetwork
 from sandlot.sync.processes import Attachment, InputStream, Job, OutputStream, Process
-from sandlot.sync.snapshots import Snapshot
+from sandlot.sync.snapshots import Pool, Snapshot
 
 __all__ = [
     "Attachment",
@@ -24,6 +24,7 @@ __all__ = [
     "InputStream",
     "Job",
     "OutputStream",
+    "Pool",
     "Process",
     "Sandbox",
     "SandboxNetwork",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from sandlot.network.hooks import Hooks
 from sandlot.network.policy import Network
+from sandlot.sandbox import pool as pools
 from sandlot.sandbox import snapshots as origin
 from sandlot.snapshot.record import SnapshotRecord
 from sandlot.snapshot.store import SnapshotFolder
@@ -113,3 +115,51 @@ class Snapshot:
     def list(cls) -> list[Snapshot]:
         """See `sandlot.Snapshot.list`."""
         return [cls(each) for each in run(origin.Snapshot.list())]
+
+
+class Pool:
+    """See `sandlot.Pool`. It is opened by `with`, or by `start`."""
+
+    def __init__(
+        self, source: Snapshot | str, *, size: int = 8, parallel: int = 2,
+        keep_free: int | str = "512M", detached: bool = False, **options: Any,
+    ) -> None:  # fmt: skip
+        """See `sandlot.Pool`."""
+        inside = source._snapshot if isinstance(source, Snapshot) else source
+
+        async def make() -> pools.Pool:
+            return pools.Pool(
+                inside, size=size, parallel=parallel, keep_free=keep_free, detached=detached,
+                **options,
+            )  # fmt: skip
+
+        self._pool = run(make())
+
+    @property
+    def ready(self) -> int:
+        """See `sandlot.Pool.ready`."""
+        return self._pool.ready
+
+    def start(self, *, wait: bool = True) -> Pool:
+        """See `sandlot.Pool.start`."""
+        run(self._pool.start(wait=wait))
+        return self
+
+    def take(self, *, env: Mapping[str, str] | None = None) -> Sandbox:
+        """See `sandlot.Pool.take`."""
+        from sandlot.sync.facade import Sandbox
+
+        return Sandbox(run(self._pool.take(env=env)))
+
+    def close(self) -> None:
+        """See `sandlot.Pool.close`."""
+        run(self._pool.close())
+
+    def __enter__(self) -> Pool:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self.close()

@@ -19,6 +19,7 @@ PAIRS = [
     (sandlot.Attachment, sync.Attachment),
     (sandlot.SandboxNetwork, sync.SandboxNetwork),
     (sandlot.Snapshot, sync.Snapshot),
+    (sandlot.Pool, sync.Pool),
     (sandlot.InputStream, sync.InputStream),
     (sandlot.OutputStream, sync.OutputStream),
 ]

@@ -1,0 +1,103 @@
+"""Sandboxes that stand ready."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+
+import pytest
+
+from sandlot import (
+    ConfigError,
+    ImageNotFound,
+    Pool,
+    ResourceError,
+    Sandbox,
+    SandboxError,
+    Snapshot,
+    WrongState,
+    sync,
+)
+
+
+@pytest.fixture
+async def snap(sb: Sandbox) -> Snapshot:
+    await sb.exec("echo ready > /dev/shm/state", check=True)
+    return await sb.snapshot()
+
+
+async def full(pool: Pool) -> None:
+    while pool.ready < pool.size:
+        await asyncio.sleep(0.02)
+
+
+async def test_what_is_taken_runs_and_is_replaced(snap: Snapshot) -> None:
+    try:
+        async with Pool(snap, size=2) as pool:
+            assert pool.ready == 2
+            first, second = await asyncio.gather(pool.take(env={"N": "1"}), pool.take())
+            async with first, second:
+                shown = await first.exec("cat /dev/shm/state; echo $N; hostname", check=True)
+                assert shown.text.split() == ["ready", "1", first.name]
+                assert '"N": "1"' in await first.files.read_text("/run/sandlot/restored")
+                assert (await second.exec("echo =$N=", check=True)).text == "==\n"
+                await full(pool)
+            third = await pool.take()
+        async with third:  # the caller's, though the pool is closed
+            assert (await third.exec("cat /dev/shm/state")).text == "ready\n"
+        with pytest.raises(WrongState, match="closed"):
+            await pool.take()
+    finally:
+        await snap.remove()
+
+
+async def test_more_are_taken_than_stand_ready(snap: Snapshot) -> None:
+    try:
+        async with Pool(snap.name, size=1, parallel=2) as pool:
+            taken = await asyncio.gather(*(pool.take() for _ in range(4)))
+            assert len({each.id for each in taken}) == 4
+            await asyncio.gather(*(each.remove() for each in taken))
+    finally:
+        await snap.remove()
+
+
+async def test_one_that_died_is_not_handed_out(snap: Snapshot) -> None:
+    try:
+        async with Pool(snap, size=2) as pool:
+            for waiting in list(pool._ready):
+                os.kill(waiting.info().state.monitor, signal.SIGKILL)
+            async with await pool.take() as sandbox:
+                assert (await sandbox.exec("cat /dev/shm/state")).text == "ready\n"
+    finally:
+        await snap.remove()
+
+
+async def test_a_pool_of_an_image_that_outlives_its_program(image: str) -> None:
+    async with Pool(image, size=1, memory="512M", detached=True) as pool:
+        taken = await pool.take(env={"A": "b"})
+    try:
+        assert (await taken.exec("echo $A", check=True)).text == "b\n"
+        assert (await (await Sandbox.get(taken.name)).exec("echo $A")).text == "b\n"
+    finally:
+        await taken.remove()
+
+
+async def test_what_is_wrong_is_told_to_who_opens_it(image: str) -> None:
+    for wrong in ({"size": 0}, {"parallel": "two"}, {"name": "mine"}, {"keep_free": "much"}):
+        with pytest.raises(ConfigError):
+            Pool(image, **wrong)
+    with pytest.raises(ConfigError):
+        Pool("")
+    with pytest.raises(ImageNotFound):
+        await Pool("no-such-thing").start()
+    with pytest.raises(ResourceError, match="left"):
+        await Pool(image, keep_free="900T").start()
+    with contextlib.suppress(SandboxError):
+        assert not [each for each in await Sandbox.list() if each.record.name.startswith("pool-")]
+
+
+def test_without_await(image: str) -> None:
+    with sync.Pool(image, size=1, memory="512M") as pool, pool.take() as sandbox:
+        assert sandbox.exec("echo hi").text == "hi\n"
