@@ -106,6 +106,13 @@ def _from_wheel(package: str, version: str, member: str) -> bytes:
     return target.read_bytes()
 
 
+def dynamic(program: str) -> list[tuple[str, bytes, int]]:
+    """A program of this host with the libraries that it is linked to: paths, contents, modes."""
+    said = subprocess.run(["ldd", program], check=True, capture_output=True, text=True).stdout
+    words = [word for line in said.splitlines() for word in line.split() if word.startswith("/")]
+    return [(path[1:], Path(path).read_bytes(), 0o755) for path in [program, *words]]
+
+
 def musl() -> bytes:
     """The layer that Debian's package `musl` amounts to: a C library, and its own loader."""
     target = STATE / "programs" / "musl.tar"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import subprocess
@@ -103,6 +104,13 @@ def test_what_is_said(box: str, tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(bytes(2048))
     r = sandlot("cp", str(tmp_path / "f"), f"{box}:/tmp/f")
     assert r.stdout == b"" and r.stderr == f"copied 1 file, 2K, to {box}:/tmp/f\n".encode()
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.add(tmp_path / "f", "g")
+    r = sandlot("cp", "-", f"{box}:/tmp", stdin=archive.getvalue())
+    assert r.stdout == b"" and r.stderr == f"copied 10K to {box}:/tmp\n".encode()
+    r = sandlot("cp", f"{box}:/tmp/g", "-")
+    assert r.stderr.startswith(b"copied ") and r.stderr.endswith(b" to standard output\n")
     inside("mkdir /w && ln -s /etc/shadow /w/out && ln -s f /w/in && touch /w/f")
     r = sandlot("cp", f"{box}:/w", f"{tmp_path}/w")
     assert r.returncode == 0 and b"copied 3 files" in r.stderr
@@ -111,6 +119,30 @@ def test_what_is_said(box: str, tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "w").iterdir()) == ["f", "in"]
     cp("--links", "all", f"{box}:/w", f"{tmp_path}/all")
     assert (tmp_path / "all" / "out").readlink() == Path("/etc/shadow")
+
+
+def test_a_sandbox_that_is_removed_during_a_copy(image: str) -> None:
+    name = f"{BOX}-doomed"
+    assert sandlot("run", "-d", "--name", name, image, "sleep", "100000").returncode == 0
+    member = tarfile.TarInfo("big")
+    member.size = 1 << 30
+    copy = subprocess.Popen(
+        [*SANDLOT, "cp", "-", f"{name}:/tmp"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert copy.stdin is not None and copy.stderr is not None
+    copy.stdin.write(member.tobuf() + bytes(4 << 20))
+    copy.stdin.flush()
+    while sandlot("exec", name, "test", "-s", "/tmp/big").returncode:
+        assert copy.poll() is None
+    assert sandlot("rm", "-f", name).returncode == 0
+    with contextlib.suppress(BrokenPipeError):
+        copy.stdin.write(bytes(4 << 20))
+    with contextlib.suppress(BrokenPipeError):
+        copy.stdin.close()
+    with copy.stderr:
+        said = copy.stderr.read().decode()
+    assert copy.wait(120) == 125
+    assert said == f"sandlot: sandbox {name!r} has ended\n"
 
 
 def test_bad_input_is_one_clear_line(box: str, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from sandlot.image.saving import save_images
 from sandlot.sandbox.host import Host
 from tests.framework import images
 from tests.framework.images import entry, layer
-from tests.framework.programs import musl, node, probe
+from tests.framework.programs import dynamic, musl, node, probe
 
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\napp:x:1234:99::/home/app:\n"
 GROUP = b"root:x:0:\nstaff:x:77:\n"
@@ -95,6 +95,24 @@ async def test_users_of_the_image(store: ImageStore) -> None:
     async with Sandbox.create(image="t-users:3", memory="256M") as sb:
         with pytest.raises(ConfigError, match="ghost"):
             await sb.exec(["/probe"])
+
+
+async def test_distroless(store: ImageStore, tmp_path: Path) -> None:
+    """A program, what it is linked to, a user who is no root, and nothing else."""
+    parts = [entry(path, data, mode=mode) for path, data, mode in dynamic("/usr/bin/id")]
+    passwd = b"nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n"
+    images.add_image(
+        store, "t-distroless:1", layer(*parts),
+        layer(entry("etc/passwd", passwd), entry("etc/group", b"nonroot:x:65532:\n")),
+        Entrypoint=["/usr/bin/id"], User="nonroot", WorkingDir="/home/nonroot",
+    )  # fmt: skip
+    by_skopeo(store, tmp_path, "t-distroless:1")
+    async with Sandbox.create(image="t-distroless:1", memory="256M") as sb:
+        said = "uid=65532(nonroot) gid=65532(nonroot) groups=65532(nonroot)\n"
+        assert (await sb.exec(["id"], check=True)).text == said
+        assert (await sb.exec(["id", "-u"], user="0", check=True)).text == "0\n"
+        with pytest.raises(ExecError):
+            await sb.exec("id")
 
 
 @pytest.mark.network

@@ -86,11 +86,13 @@ class Told:
         from sandlot.cli.output import Progress
 
         self._quiet = quiet
+        self._size = 0
         self._progress = Progress(delay=1.0) if not quiet and sys.stderr.isatty() else None
 
     def __call__(self, size: int) -> None:
         from sandlot.cli.output import human_size
 
+        self._size = size
         if self._progress is not None:
             self._progress(f"copied {human_size(size)}")
 
@@ -108,6 +110,14 @@ class Told:
         if not self._quiet:
             files = f"{done.files} file{'' if done.files == 1 else 's'}"
             click.echo(f"copied {files}, {human_size(done.size)}, to {_shown(target)}", err=True)
+
+    def stream_done(self, target: str) -> None:
+        """The line at the end of a tar stream, whose files nobody counted."""
+        from sandlot.cli.output import human_size
+
+        self.close()
+        if not self._quiet:
+            click.echo(f"copied {human_size(self._size)} to {_shown(target)}", err=True)
 
     def close(self) -> None:
         """Take the progress away."""
@@ -199,7 +209,8 @@ async def _into(source: Side, target: Side, archive: bool, follow: bool, told: T
     if source.path == "-":
         if there != _FOLDER:
             raise ConfigError(f"{_shown(target.path)} is no folder of {target.name}")
-        await files.put_archive(target.path, sys.stdin.buffer, owners=archive)
+        await files.put_archive(target.path, sys.stdin.buffer, owners=archive, progress=told)
+        told.stream_done(f"{target.name}:{target.path}")
         return
     local = Path(source.path)
     found = local.stat() if follow or source.says_folder else local.lstat()
@@ -250,7 +261,8 @@ async def _out(
     if source.contents_only:
         name = source.path.removesuffix("/.").rstrip("/").rpartition("/")[2]
     if target.path == "-":
-        await _to_stdout(files, source, name, follow)
+        await _to_stdout(files, source, name, follow, told)
+        told.stream_done("standard output")
         return
     local = Path(target.path)
     there = _host_kind(local.stat()) if local.exists() else None
@@ -272,10 +284,12 @@ async def _out(
     told.done(done, place_)
 
 
-async def _to_stdout(files: Files, source: Side, name: str, follow: bool) -> None:
+async def _to_stdout(files: Files, source: Side, name: str, follow: bool, told: Told) -> None:
     if sys.stdout.isatty():
         raise ConfigError("a tar stream does not go to a terminal", hint="redirect it to a file")
     inner = "." if source.contents_only or not name.strip("/") else name
+    size = 0
     async for data in files.get_archive(source.path, name=inner, follow=follow):
         await asyncio.to_thread(sys.stdout.buffer.write, data)
+        told(size := size + len(data))
     sys.stdout.buffer.flush()

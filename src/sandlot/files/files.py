@@ -393,7 +393,7 @@ class Files:
 
     async def put_archive(
         self, target: Path, data: Data, *, owners: bool = False, parents: bool = False,
-        user: str | None = None,
+        progress: Progress | None = None, user: str | None = None,
     ) -> None:  # fmt: skip
         """Unpack a tar stream, not compressed, into a folder of the sandbox.
 
@@ -401,12 +401,13 @@ class Files:
             data: bytes, a file object, an iterable or an asynchronous iterable of bytes.
             owners: keep the archive's user and group numbers.
             parents: make the folder when it is missing.
+            progress: called with the bytes so far.
         """
         raw = to_bytes(target, "target")
         flags = wire.TreePut.OWNERS if owners else 0
         flags |= wire.TreePut.MAKE if parents else 0
         request = wire.TreePut(path=raw, cwd=self._cwd, user=self._who(user), flags=flags)
-        await send(await self._session(), request, to_text(raw), pieces(data))
+        await send(await self._session(), request, to_text(raw), pieces(data), progress)
 
     async def get_archive(
         self, source: Path, *, name: str | None = None, follow: bool = False,

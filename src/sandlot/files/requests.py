@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 from collections.abc import AsyncGenerator, Coroutine
@@ -97,7 +98,11 @@ async def answer(
         raise failure(message, path)
     if message is None:
         if session.channel.error is None and stream.was_reset:
-            raise file_error(errno.EIO, "", path)
+            # Its guest could not go on, or is no more: whoever runs it closes its streams first.
+            with contextlib.suppress(WrongState):
+                await patiently(session.jobs(), path)
+            if session.channel.error is None:
+                raise file_error(errno.EIO, "", path)
         raise session.channel.error or SandboxDied("the sandbox has ended")
     error = GuestProtocolError(f"the guest answered {type(message).__name__} about a file")
     session.channel.fail(error)

@@ -275,10 +275,15 @@ class Files:
         *,
         owners: bool = False,
         parents: bool = False,
+        progress: Progress | None = None,
         user: str | None = None,
     ) -> None:
         """See `sandlot.Files.put_archive`."""
-        run(self._files.put_archive(target, data, owners=owners, parents=parents, user=user))
+        run(
+            self._files.put_archive(
+                target, data, owners=owners, parents=parents, progress=progress, user=user
+            )
+        )
 
     def get_archive(
         self,
