@@ -184,7 +184,7 @@ async def test_a_keeper_that_was_killed(image: str) -> None:
             await (await Sandbox.get(sandbox.name)).exec(["true"])
         await Sandbox.list()  # writes its end down
         assert kinds(sandbox)[-1] == "stopped"
-        assert sandbox.info().state.reason == "its program ended"
+        assert sandbox.info().state.reason == "its keeper was killed"
         await sandbox.start()
         assert (await sandbox.exec(["echo", "again"])).text == "again\n"
 

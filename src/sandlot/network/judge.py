@@ -12,6 +12,7 @@ from sandlot.errors import Refuse
 from sandlot.network.flow import Address, Decision, Flow, Protocol, destination
 from sandlot.network.hooks import Answer, Hooks
 from sandlot.network.policy import Network, Policy
+from sandlot.network.questions import Questions
 
 NOWHERE = IPv4Address(0)
 """The address of a flow that is only a name yet; its port is 0."""
@@ -31,6 +32,7 @@ class Judge:
         self._hooks = hooks
         self._agreed: dict[tuple[str, str, int], str] = {}
         """What was agreed to for good, and which refusal that was about."""
+        self._questions: Questions | None = None
         self._replaced = 0
         """How often the rules were replaced."""
         self.network = network
@@ -103,14 +105,10 @@ class Judge:
         return True
 
     async def _asked(self, flow: Flow, decision: Decision) -> tuple[Answer, Decision]:
-        assert self._hooks.ask is not None
-        try:
-            answer: Answer = await _called(self._hooks.ask, flow, decision)
-        except Exception as error:
-            return "deny", Decision(False, "asked", f"asking failed: {error!r}")
-        if answer not in ("once", "always"):
-            return "deny", decision
-        return answer, Decision(True, "asked", f"{flow} was allowed when it was asked for")
+        if self._questions is None:
+            assert self._hooks.ask is not None
+            self._questions = Questions(self._hooks.ask, self._hooks.ask_timeout)
+        return await self._questions.put(self._key(flow), flow, decision)
 
     async def judge_name(self, name: str, decision: Decision) -> Decision:
         """What the hooks say to a question of the DNS that the rules have decided."""

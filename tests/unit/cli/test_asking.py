@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -61,19 +63,47 @@ async def test_a_name_that_was_agreed_to_is_looked_up_and_reached() -> None:
         assert asked == ["evil.example.com:0", "good.example.com:0"]
 
 
-def test_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+@contextlib.contextmanager
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Our end of one."""
     ours, theirs = os.openpty()
     try:
         monkeypatch.setattr(module, "TERMINAL", Path(os.ttyname(theirs)))
-        assert asking().ask is not None
-        os.write(ours, b"always\n")
-        assert module.on_terminal("may it? ") == "always\n"
-        shown = b""
-        while b"may it? " not in shown:  # the terminal's echo comes by itself
-            shown += os.read(ours, 1000)
+        yield ours
     finally:
         os.close(ours)
         os.close(theirs)
+
+
+async def shown(ours: int, text: bytes) -> None:
+    """Wait until it stands on the terminal."""
+    seen = b""
+    while text not in seen:  # the terminal's echo comes by itself
+        seen += await asyncio.to_thread(os.read, ours, 1000)
+
+
+async def test_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    with terminal(monkeypatch) as ours:
+        assert asking().ask is not None
+        os.write(ours, b"always\n")  # typed before there was a question
+        asked = asyncio.ensure_future(module.on_terminal("may it? "))
+        await shown(ours, b"may it? ")
+        os.write(ours, b"deny\n")
+        assert await asked == "deny\n"
+
+
+async def test_a_question_that_nobody_answers_leaves_the_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with terminal(monkeypatch) as ours:
+        first = asyncio.ensure_future(module.on_terminal("one? "))
+        await shown(ours, b"one? ")
+        first.cancel()
+        await shown(ours, b"denied, since nobody answered")
+        second = asyncio.ensure_future(module.on_terminal("two? "))
+        await shown(ours, b"two? ")
+        os.write(ours, b"once\n")
+        assert await second == "once\n" and first.cancelled()
 
 
 def test_without_a_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
