@@ -156,6 +156,8 @@ async def test_a_detached_one_gets_values_by_a_pipe_and_says_what_it_misses(
         owner = sandbox.info().state.owner
         for what in ("cmdline", "environ"):
             assert server.value.encode() not in Path(f"/proc/{owner}/{what}").read_bytes()
+        limits = Path(f"/proc/{owner}/limits").read_text()
+        assert next(x for x in limits.splitlines() if "core file" in x).split()[4:6] == ["0", "0"]
         files = [path for path in STATE.glob(f"sandboxes/{name}/*") if path.is_file()]
         assert files and not any(
             server.value.encode() in path.read_bytes()

@@ -29,7 +29,8 @@ type relay struct {
 	buffer  wire.Buffer
 	fin     bool // the host sends no more
 	dead    bool
-	flowing int // directions that still go on
+	used    bool // since the last look, idle.go
+	flowing int  // directions that still go on
 	changed chan struct{}
 }
 
@@ -40,6 +41,7 @@ func newRelay() *relay {
 // Data takes the host's bytes.
 func (r *relay) Data(p []byte) {
 	r.mu.Lock()
+	r.used = true
 	full := !r.dead && r.buffer.Put(p) < len(p)
 	r.mu.Unlock()
 	if full {
@@ -87,6 +89,7 @@ func (r *relay) join(fd int) {
 		r.close(file)
 		return
 	}
+	connections.add(r)
 	r.stream.Grant(relayBuffer - wire.InitialCredit)
 	go r.run(r.toGuest)
 	go r.run(r.toHost)
@@ -113,6 +116,7 @@ func (r *relay) run(direction func(syscall.RawConn) error) {
 
 // close closes the socket, with a reset when the connection did not end in order.
 func (r *relay) close(file *os.File) {
+	connections.remove(r)
 	r.mu.Lock()
 	dead := r.dead
 	r.dead = true

@@ -21,6 +21,9 @@ func NewBuffer(limit int) Buffer { return Buffer{limit: limit} }
 // Len is how many bytes are in it.
 func (b *Buffer) Len() int { return b.size }
 
+// Cap is how much memory it has.
+func (b *Buffer) Cap() int { return len(b.data) }
+
 // Put appends as much as there is room for and says how much that was.
 func (b *Buffer) Put(p []byte) int {
 	p = p[:min(len(p), b.limit-b.size)]
@@ -65,6 +68,13 @@ func (b *Buffer) Drop(n int) {
 // Release gives the memory of an empty buffer back, if it is much.
 func (b *Buffer) Release() {
 	if b.size == 0 && !b.Small() {
+		b.data = nil
+	}
+}
+
+// Free gives all memory of an empty buffer back.
+func (b *Buffer) Free() {
+	if b.size == 0 {
 		b.data = nil
 	}
 }

@@ -20,7 +20,7 @@ from sandlot.network.limits import Pace
 from sandlot.network.quic import begins_quic
 from sandlot.network.relay import Counted
 from sandlot.network.router import DNS_PORT, ROUTERS
-from sandlot.network.upstream import DENIED, guest_errno, real_target
+from sandlot.network.upstream import DENIED, guest_errno, new_socket, real_target
 from sandlot.wire.messages import Failed, Message, encode
 from sandlot.wire.network import Datagram, Unreachable
 
@@ -180,9 +180,7 @@ class Datagrams:
         target = real_target(remote)
         sock: socket.socket | None = None
         try:
-            family = socket.AF_INET6 if ":" in target else socket.AF_INET
-            sock = socket.socket(family, socket.SOCK_DGRAM)
-            sock.setblocking(False)
+            sock = new_socket(target, socket.SOCK_DGRAM)
             sock.connect((target, remote_port))
         except OSError as error:
             if sock is not None:

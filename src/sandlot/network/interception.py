@@ -66,7 +66,9 @@ class Interceptor:
 
     def in_plain_http(self, host: str, port: int) -> bool:
         """Whether this host's requests without TLS are looked into whatever the policy says."""
-        return self.vault.in_plain_http(host, port) or self._inspected.concerns(host, port)
+        vault = self.vault
+        named = vault.in_plain_http(host, port) or self._inspected.concerns(host, port)
+        return named or vault.refuses_misuse()
 
     async def tls(
         self, stream: Stream, sock: socket.socket, flow: Flow, record: FlowRecord, count: Counted,

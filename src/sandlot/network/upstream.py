@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
+import resource
 import socket
 from ipaddress import ip_address
 
@@ -12,6 +14,8 @@ from sandlot.network.flow import Address
 from sandlot.network.router import ROUTERS
 
 PATIENCE = 120.0  # seconds; the guest's own patience usually ends before
+
+SPARE_DESCRIPTORS = 64
 
 # Linux's numbers, whatever the host is. Source: include/uapi/asm-generic/errno.h.
 DENIED = 13
@@ -56,6 +60,22 @@ def is_own(address: Address) -> bool:
         return False  # no way leads there
 
 
+def new_socket(target: str, kind: socket.SocketKind) -> socket.socket:
+    """One towards a target, not blocking.
+
+    Raises:
+        OSError: this process is about to have no descriptors left. The last ones are for its own
+            needs, such as the door by which its user stops the sandbox.
+    """
+    sock = socket.socket(socket.AF_INET6 if ":" in target else socket.AF_INET, kind)
+    # The kernel gives the lowest that is free.
+    if sock.fileno() >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_DESCRIPTORS:
+        sock.close()
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    sock.setblocking(False)
+    return sock
+
+
 async def dial(address: Address, port: int) -> socket.socket:
     """A TCP connection, not blocking. What stands for the host is its loopback, of either family:
     many services listen on one only.
@@ -74,9 +94,8 @@ async def dial(address: Address, port: int) -> socket.socket:
 
 
 async def _connected(target: str, port: int) -> socket.socket:
-    sock = socket.socket(socket.AF_INET6 if ":" in target else socket.AF_INET, socket.SOCK_STREAM)
+    sock = new_socket(target, socket.SOCK_STREAM)
     try:
-        sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         async with asyncio.timeout(PATIENCE):
             await asyncio.get_running_loop().sock_connect(sock, (target, port))

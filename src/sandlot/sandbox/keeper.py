@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -221,6 +222,9 @@ def report(descriptor: int, answer: dict[str, str]) -> None:
 async def keep(name: str, descriptor: int, lock: int, values: int) -> int:
     """Run a sandbox until it ends; the main command's exit status, or 0."""
     host = Host.current()
+    with contextlib.suppress(OSError, ValueError):
+        # Its memory has values, which no crash may write down.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         folder = host.sandboxes.find(name)
         with os.fdopen(values, "rb") as pipe:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import os
+import resource
 import socket
 import struct
 from ipaddress import ip_address
@@ -324,3 +327,39 @@ async def test_odd_requests_without_tls_are_judged_by_their_host_too(
         await stream.write(text.encode())
         await asyncio.wait_for(stream.read(), 5)
         assert b"evil" not in w.server.got
+
+
+async def test_the_last_descriptors_are_not_the_guest_s() -> None:
+    """The owner needs some to be asked to stop it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # The kernel answers for a server that takes nothing, which so needs no descriptors here.
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as listener:
+        port = listener.getsockname()[1]
+        async with guest(OPEN) as side:
+            highest = max(int(each.name) for each in Path("/proc/self/fd").iterdir())
+            taken = [os.dup(0)]
+            while taken[-1] <= highest:  # the kernel gives the lowest that is free
+                taken.append(os.dup(0))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (taken[-1] + 80, hard))
+            try:
+                pairs = [await side.connect(HOST, port) for _ in range(100)]
+                with contextlib.ExitStack() as stack:
+                    for _ in range(40):  # what the owner wants to open
+                        stack.enter_context(socket.socket())
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                for each in taken:
+                    os.close(each)
+            assert 0 < sum(isinstance(answer, Ok) for _, answer in pairs) < 100
+            assert "Too many open files" in side.gateway.log.all()[-1].reason
+            for stream, _ in pairs:
+                stream.reset()
+
+
+async def test_misuse_in_plain_http_is_refused_whatever_the_policy_goes_by(world: Make) -> None:
+    async with world(tls=False, on_misuse="refuse") as w:
+        w.side.gateway.update(Network.public())
+        stream = await w.connect(80)
+        await stream.write(request(NAMED, w.mark).encode())
+        assert (await stream.read()).startswith(b"HTTP/1.1 403 ")
+        assert w.server.got == b""
