@@ -30,6 +30,7 @@ from sandlot import Sandbox
 from sandlot.image import ImageStore, build_debian_image
 from sandlot.sandbox.host import Host
 from tests.framework.leaks import assert_nothing_left
+from tests.framework.secret_upstream import upstream as upstream
 
 NET_PACKAGES = [
     "python3",

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from sandlot.sandbox.host import Host
     from sandlot.sandbox.restoring import Changes, Origin
     from sandlot.sandbox.sandbox import Sandbox, SandboxCreation
+    from sandlot.sandbox.secrecy import Grants
     from sandlot.sandbox.snapshots import Snapshot
-    from sandlot.secrets import Secret
 
 MOST_FORKS = 1000
 
@@ -55,8 +55,7 @@ class Branching(Life):
         flag(disk_only, "disk_only")
         if self._owner is not None and self._owner.alive:
             found = await save_running(self._owner, name, memory=not disk_only, tags=tags)
-            if self._owner.secrets:
-                self._host.grants[found.id] = dict(self._owner.secrets)
+            self._host.grants[found.id] = self._owner.grants()
             return Snapshot(self._host, self._host.snapshots.find(found.id))
         session = await self._find_session()
         if session is not None:
@@ -88,7 +87,7 @@ class Branching(Life):
             hostname: its name when None.
             network, ports, secrets, labels: instead of this one's.
             detached: let a process of its own keep it.
-            hooks: asked before something is reached; not for a detached one.
+            hooks: asked before something is reached, instead of this one's; not for a detached one.
 
         Raises:
             NameTaken, ConfigError, ResourceError
@@ -169,10 +168,11 @@ class Branching(Life):
             await self.files.write("/run/sandlot/restored", told, mode=0o644, user="0")
 
     @contextlib.asynccontextmanager
-    async def _fork_point(self) -> AsyncIterator[tuple[Origin, Mapping[str, Secret]]]:
+    async def _fork_point(self) -> AsyncIterator[tuple[Origin, Grants]]:
         """Where twins go on, and the secrets that they are given."""
         from sandlot.sandbox.restoring import Origin
         from sandlot.sandbox.saving import fork_point
+        from sandlot.sandbox.secrecy import Grants
         from sandlot.snapshot.record import MachineRecord
         from sandlot.snapshot.store import SnapshotFolder
 
@@ -181,7 +181,7 @@ class Branching(Life):
                 record = self._owner.record
                 yield (
                     Origin(folder, record, captured.layers, captured.machine),
-                    self._owner.secrets,
+                    self._owner.grants(),
                 )
             return
         session = await self._find_session()
@@ -191,11 +191,11 @@ class Branching(Life):
             folder = SnapshotFolder(self._host.paths.snapshots / str(answer["folder"]))
             machine = MachineRecord(**answer["machine"])
             record = self._folder.record()
-            yield Origin(folder, record, list(answer["layers"]), machine), {}
+            yield Origin(folder, record, list(answer["layers"]), machine), Grants()
 
 
 async def prepare_child(
-    host: Host, origin: Origin, name: str | None, changes: Changes, grants: Mapping[str, Secret],
+    host: Host, origin: Origin, name: str | None, changes: Changes, grants: Grants,
     hooks: Hooks | None,
 ) -> Sandbox:  # fmt: skip
     """A sandbox that goes on from `origin` when it is started.
@@ -206,14 +206,17 @@ async def prepare_child(
     from sandlot.sandbox.restoring import child_record, make_child
     from sandlot.sandbox.sandbox import Sandbox
 
-    if hooks is not None and changes.detached:
+    asked = hooks if hooks is not None else grants.hooks
+    if asked is not None and changes.detached:
         raise ConfigError(
             "hooks cannot be called for a detached sandbox: it outlives this program",
-            hint="leave detached=True out",
+            hint="leave detached=True out, or go without them by hooks=Hooks()",
         )
-    record, hidden = await child_record(origin, name, changes, grants)
+    record, hidden = await child_record(origin, name, changes, grants.secrets)
     folder, lock = await make_child(host, origin, record, changes.env or {})
-    return Sandbox._from_folder(host, folder, record, lock, hooks, hidden)
+    made = Sandbox._from_folder(host, folder, record, lock, asked, hidden)
+    made._lineage = grants.authority
+    return made
 
 
 async def started(made: Sandbox) -> Sandbox:

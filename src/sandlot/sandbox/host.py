@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sandlot.engine.qemu.engine import QemuEngine
     from sandlot.guest.kernel import Kernel
     from sandlot.image import ImageStore
-    from sandlot.secrets import Secret
+    from sandlot.sandbox.secrecy import Grants
     from sandlot.snapshot.store import SnapshotStore
     from sandlot.snapshot.template import Template, TemplateStore
 
@@ -33,9 +33,9 @@ class Host:
         self.settings = settings
         self.paths = StatePaths.of(settings)
         self.tell: Tell = lambda _: None
-        self.grants: dict[str, dict[str, Secret]] = {}
-        """The secrets of the sandboxes that this program made snapshots of, by the snapshot's id:
-        no snapshot holds a value, but what this program restores may have them again."""
+        self.grants: dict[str, Grants] = {}
+        """What this program gave to the sandboxes that it made snapshots of, by the snapshot's id:
+        no snapshot holds it, but what this program restores may have it again."""
         self._engine: QemuEngine | None = None
         self._kernel: Kernel | None = None
         self._templates: TemplateStore | None = None

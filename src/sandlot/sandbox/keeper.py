@@ -192,7 +192,7 @@ class Keeper:
                 return await self._log.follow(watch)
             if not self._owner.asleep:
                 return None
-            session = await self._owner.awake()
+            session = await self._owner.sleep.awake()
             if session is None:
                 return None
             watch = await session.watch(self._owner.main, offset=watch.next_offset)

@@ -45,7 +45,9 @@ class Life(Looking):
             return
         from sandlot.sandbox.lifecycle import start_owned
 
-        self._owner = await start_owned(self._host, self._folder, lock, self._hooks, self._secrets)
+        self._owner = await start_owned(
+            self._host, self._folder, lock, self._hooks, self._secrets, self._lineage
+        )
 
     async def stop(self, *, grace: float | str | None = None, kill: bool = False) -> None:
         """End its processes, write its disk, end it.

@@ -18,6 +18,7 @@ from sandlot.state.sparse import copy_sparse
 
 if TYPE_CHECKING:
     from sandlot.network.hooks import Hooks
+    from sandlot.network.tls.authority import Authority
     from sandlot.secrets import Secret
 
 
@@ -70,7 +71,7 @@ def _keep(source: Path, target: Path, name: str) -> None:
 
 async def start_owned(
     host: Host, folder: SandboxFolder, lock: FileLock | None = None, hooks: Hooks | None = None,
-    secrets: Mapping[str, Secret] | None = None,
+    secrets: Mapping[str, Secret] | None = None, lineage: Authority | None = None,
 ) -> Owner:  # fmt: skip
     """Run a stopped sandbox in this program; its door is open from the first moment.
 
@@ -81,5 +82,6 @@ async def start_owned(
     owner = Owner.take(host, folder, lock)
     owner.hooks = hooks
     owner.secrets = secrets or {}
+    owner.lineage = lineage
     await owner.bring_up()
     return owner

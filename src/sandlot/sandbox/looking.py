@@ -25,6 +25,7 @@ from sandlot.state.records import SandboxFolder, SandboxRecord
 if TYPE_CHECKING:
     from sandlot.files.files import Files
     from sandlot.network.hooks import Hooks
+    from sandlot.network.tls.authority import Authority
     from sandlot.sandbox.network import SandboxNetwork
     from sandlot.sandbox.owner import Owner
     from sandlot.secrets import Secret
@@ -42,6 +43,7 @@ class Looking:
         self._remote: GuestSession | None = None
         self._hooks: Hooks | None = None
         self._secrets: dict[str, Secret] = {}
+        self._lineage: Authority | None = None
 
     def __repr__(self) -> str:
         """Short, without its environment."""

@@ -20,6 +20,7 @@ from sandlot.errors import SandboxDied, SandboxError, SandboxNotFound, WrongStat
 from sandlot.guest.session import GuestSession
 from sandlot.sandbox.door import Door, door_path
 from sandlot.sandbox.ending import KILLED, STOPPED
+from sandlot.sandbox.hibernation import Sleep
 from sandlot.sandbox.host import Host
 from sandlot.sandbox.owned import OwnedMachine
 from sandlot.state.lock import FileLock
@@ -28,7 +29,9 @@ from sandlot.state.records import SandboxFolder, SandboxRecord
 if TYPE_CHECKING:
     from sandlot.network.hooks import Hooks
     from sandlot.network.policy import Network
+    from sandlot.network.tls.authority import Authority
     from sandlot.sandbox.reach import Reach
+    from sandlot.sandbox.secrecy import Grants
     from sandlot.secrets import Secret
 
 
@@ -46,11 +49,9 @@ class Owner:
         self.main = 0
         """The job that is the main command."""
         self.paused = False
-        self.asleep = False
-        """Whether its machine was saved and ended until somebody needs it."""
+        self.sleep = Sleep(self)
         self.gone = asyncio.Event()
         """Set when its machine has ended, unless it sleeps."""
-        self._waking: asyncio.Task[None] | None = None
         self._deadline: float | None = None
         self.kept = False
         """Whether it stays at its end, though it is one that is removed then: it is restarted."""
@@ -61,15 +62,17 @@ class Owner:
         self.hooks: Hooks | None = None
         self.secrets: Mapping[str, Secret] = {}
         """Those that the program gave; the record says where the others come from."""
+        self.lineage: Authority | None = None
+        """The authority of the sandbox that it was forked from, or restored, in this program."""
         self.reach: Reach | None = None
         self._before = folder.run_state()
         self.host = host
         self._lock: FileLock | None = lock
         self._door = Door(self, door_path(host.paths.sockets, record.id))
         self._starting: asyncio.Task[OwnedMachine] | None = None
-        self._up = asyncio.Event()
+        self.up = asyncio.Event()
         self.stop_asked = asyncio.Event()
-        self._over = asyncio.Event()
+        self.ended_event = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_task: asyncio.Task[None] | None = None
         self._restarts = 0
@@ -132,7 +135,7 @@ class Owner:
                 raise self._stopped() from None
             finally:
                 self._starting = None
-            self.owned.on_end.append(self._machine_ended)
+            self.owned.on_end.append(self.machine_ended)
             await imported
             reach = self._open_network()
             await reach.attach(self.owned.session)
@@ -151,14 +154,14 @@ class Owner:
             raise
         if self.main:
             self.folder.update_run_state(main=self.main)
-        event, self.asleep = "woken" if self.asleep else "started", False
+        event, self.sleep.asleep = "woken" if self.asleep else "started", False
         self.paused = self._main_ended = False
         self.touch()
         self.gone.clear()
-        self._up.set()
+        self.up.set()
         self.event(event)
-        for work in (self._watch_idleness(), self._watch_duration()):
-            self._start(work)
+        for work in (self.watch_idleness(), self._watch_duration()):
+            self.run(work)
         return self.owned
 
     def _open_network(self) -> Reach:
@@ -168,8 +171,17 @@ class Owner:
             async def channel() -> Any:
                 return (await self.session()).channel
 
-            self.reach = Reach(self.folder, self.record, channel, self.hooks, self.secrets)
+            self.reach = Reach(
+                self.folder, self.record, channel, self.hooks, self.secrets, self.lineage
+            )
         return self.reach
+
+    def grants(self) -> Grants:
+        """What children of it in this program are given."""
+        from sandlot.sandbox.secrecy import Grants
+
+        authority = self.reach.authority if self.reach is not None else None
+        return Grants(dict(self.secrets), self.hooks, authority)
 
     def set_network(self, network: Network) -> int:
         """Hold to another policy at once; how many flows that cut is returned."""
@@ -180,8 +192,8 @@ class Owner:
     def _stopped(self) -> WrongState:
         return WrongState(f"sandbox {self.record.name!r} was stopped while it started")
 
-    def _machine_ended(self) -> None:
-        self._up.clear()
+    def machine_ended(self) -> None:
+        self.up.clear()
         self._cancel_tasks()
         if self.asleep:
             self.owned = None
@@ -233,7 +245,7 @@ class Owner:
         self._lock = None
         for each in self.on_end:
             each()
-        self._over.set()
+        self.ended_event.set()
 
     # -- what others ask -------------------------------------------------------------------
 
@@ -246,10 +258,10 @@ class Owner:
         """
         name = self.record.name
         if self.asleep and not self.stopping:
-            await self.wake()
+            await self.sleep.wake()
         if self._starting is not None or (self.owned is None and self._lock is not None):
-            up = asyncio.get_running_loop().create_task(self._up.wait())
-            over = asyncio.get_running_loop().create_task(self._over.wait())
+            up = asyncio.get_running_loop().create_task(self.up.wait())
+            over = asyncio.get_running_loop().create_task(self.ended_event.wait())
             await asyncio.wait([up, over], return_when=asyncio.FIRST_COMPLETED)
             up.cancel()
             over.cancel()
@@ -276,7 +288,7 @@ class Owner:
         reason = reason or (KILLED if kill else STOPPED)
         if self.asleep and not kill and not self.stopping:
             with contextlib.suppress(SandboxError):
-                await self.wake()  # its programs are to end in order
+                await self.sleep.wake()  # its programs are to end in order
         self.stopping = self.stopping or reason
         if self.owned is not None:
             self.owned.why = self.owned.why or reason
@@ -291,10 +303,10 @@ class Owner:
                     await self.resume()
                 await self.owned.shutdown(grace, signal=self.record.stop_signal, process=self.main)
         elif self.asleep and not self.saving.locked():
-            self._forget_sleep()
+            self.sleep.forget()
         elif not self.stays:
             self.finish()
-        await self._over.wait()
+        await self.ended_event.wait()
 
     async def pause(self) -> None:
         """Stop the processors. Pausing twice is allowed."""
@@ -329,11 +341,16 @@ class Owner:
         """Wait until the sandbox has stopped."""
         if self.owned is not None and not self.owned.alive:
             await self.owned.ended()
-        await self._over.wait()
+        await self.ended_event.wait()
 
     async def over(self) -> None:
         """Wait until it stops, for whatever reason, without stopping it."""
-        await self._over.wait()
+        await self.ended_event.wait()
+
+    @property
+    def asleep(self) -> bool:
+        """Whether its machine was saved and ended until somebody needs it."""
+        return self.sleep.asleep
 
     @property
     def alive(self) -> bool:
@@ -358,69 +375,6 @@ class Owner:
             kind, self.folder.path.name, record.id, record.image, **details
         )
 
-    # -- sleep -----------------------------------------------------------------------------
-
-    async def hibernate(self) -> None:
-        """Save the machine and end it; whoever needs it wakes it. When it cannot be saved it runs
-        on, and is tried again after the time of its idleness."""
-        from sandlot.sandbox.capture import put_aside
-
-        owned = self.owned
-        async with self.saving:
-            if owned is None or not owned.alive or self.stopping or self.paused:
-                return
-            self._up.clear()
-            self.asleep = True
-            try:
-                await put_aside(self, owned, lambda: not self._in_use())
-            except (SandboxError, OSError) as error:
-                self.asleep = False
-                if owned.alive:
-                    self._up.set()
-                    self.touch()
-                    self.event("hibernation-failed", reason=str(error))
-                    self._start(self._watch_idleness())
-                else:
-                    self._machine_ended()
-                return
-            owned.sleeps = True
-            await owned.kill()
-            if self.stopping:
-                self._forget_sleep()
-                return
-            self.folder.update_run_state(hibernated=True, monitor=0)
-            self.event("hibernated")
-
-    def _forget_sleep(self) -> None:
-        """End a sandbox that sleeps."""
-        shutil.rmtree(self.folder.saved, ignore_errors=True)
-        self.asleep = False
-        self.finish()
-
-    async def wake(self) -> None:
-        """Let a machine that sleeps go on; all who ask at once wait for the same."""
-        if self._waking is None:
-            self._waking = asyncio.get_running_loop().create_task(self._woken())
-        await asyncio.shield(self._waking)
-
-    async def awake(self) -> GuestSession | None:
-        """The session of a machine that sleeps, when somebody has woken it; None when it has ended
-        instead. This wakes it not."""
-        loop = asyncio.get_running_loop()
-        waits = [loop.create_task(each.wait()) for each in (self._up, self._over)]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for each in waits:
-            each.cancel()
-        return self.owned.session if self._up.is_set() and self.owned is not None else None
-
-    async def _woken(self) -> None:
-        try:
-            async with self.saving:  # it may just be falling asleep
-                if self.asleep:
-                    await self.bring_up()
-        finally:
-            self._waking = None
-
     # -- limits of time --------------------------------------------------------------------
 
     def touch(self) -> None:
@@ -437,7 +391,7 @@ class Owner:
             self._busy -= 1
             self.touch()
 
-    async def _watch_idleness(self) -> None:
+    async def watch_idleness(self) -> None:
         limit = self.record.idle_timeout
         while limit:
             idle = time.monotonic() - self._last_use()
@@ -448,12 +402,12 @@ class Owner:
                 self.touch()
                 continue
             if self.record.idle_action == "hibernate":
-                self._last_task = asyncio.get_running_loop().create_task(self.hibernate())
+                self._last_task = asyncio.get_running_loop().create_task(self.sleep.hibernate())
             else:
                 self._stop_soon(f"idle for {limit:g} s")
             return
 
-    def _in_use(self) -> bool:
+    def in_use(self) -> bool:
         """Whether somebody uses it at this moment."""
         assert self.owned is not None
         channel = self.owned.session.channel
@@ -463,7 +417,7 @@ class Owner:
 
     def _last_use(self) -> float:
         assert self.owned is not None
-        if self._in_use():
+        if self.in_use():
             self.touch()
         return max(self._used, self.owned.session.channel.last_used)
 
@@ -488,7 +442,7 @@ class Owner:
             self.stop(self.record.stop_grace, reason=reason)
         )
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

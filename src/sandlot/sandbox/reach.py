@@ -36,15 +36,16 @@ class Reach:
     def __init__(
         self, folder: SandboxFolder, record: SandboxRecord, channel: Callable[[], Awaitable[Any]],
         hooks: Hooks | None = None, secrets: Mapping[str, Secret] | None = None,
+        lineage: Authority | None = None,
     ) -> None:  # fmt: skip
         limits = NetworkLimits(
             connections=record.connections or MOST_CONNECTIONS, bytes_per_second=record.bandwidth
         )
         self.vault: Vault | None = None
-        self._authority: Authority | None = None
+        self.authority: Authority | None = None
         hooks = hooks or Hooks()
         looks = record.secrets or record.inspect
-        interceptor = self._look_inside(record, hooks, secrets or {}) if looks else None
+        interceptor = self._look_inside(record, hooks, secrets or {}, lineage) if looks else None
         self.gateway = Gateway(
             recorded_network(record), FlowLog(lambda: folder.flows), hostname=record.hostname,
             limits=limits, hooks=hooks, interceptor=interceptor,
@@ -57,8 +58,9 @@ class Reach:
         self._serving = False
 
     def _look_inside(
-        self, record: SandboxRecord, hooks: Hooks, secrets: Mapping[str, Secret]
-    ) -> Interceptor:
+        self, record: SandboxRecord, hooks: Hooks, secrets: Mapping[str, Secret],
+        lineage: Authority | None,
+    ) -> Interceptor:  # fmt: skip
         from sandlot.network.inspected import Inspected
         from sandlot.network.interception import Interceptor
         from sandlot.network.tls.authority import Authority
@@ -67,10 +69,10 @@ class Reach:
         from sandlot.secrets import Vault
 
         self.vault = Vault(recorded_secrets(record, secrets), record.placeholders)
-        self._authority = Authority(record.name)
+        self.authority = Authority(record.name, parent=lineage)
         trust = Trust(extra_ca=record.upstream_ca or None, gets_secrets=self.vault.concerns)
         inspected = Inspected(record.inspect)
-        return Interceptor(self.vault, self._authority, trust, hooks, inspected)
+        return Interceptor(self.vault, self.authority, trust, hooks, inspected)
 
     @property
     def ports(self) -> list[PublishedPort]:
@@ -89,12 +91,12 @@ class Reach:
     async def attach(self, session: GuestSession) -> None:
         """Serve a machine that has come up, and let its programs trust the authority."""
         self.gateway.attach(session.channel)
-        if self._authority is not None:
+        if self.authority is not None:
 
             async def itself() -> GuestSession:
                 return session
 
-            await install(Files(itself), self._authority.certificate_pem)
+            await install(Files(itself), self.authority.certificate_pem)
         if not self._serving:
             self._serving = True
             self._ports.serve()

@@ -9,13 +9,28 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from sandlot.errors import ConfigError
 from sandlot.sandbox.trusting import ENVIRONMENT
 from sandlot.secrets import Secret, Vault, as_secret
 from sandlot.secrets.source import Called, Given, Missing
 from sandlot.state.records import SandboxRecord
+
+if TYPE_CHECKING:
+    from sandlot.network.hooks import Hooks
+    from sandlot.network.tls.authority import Authority
+
+
+@dataclass(frozen=True)
+class Grants:
+    """What children of a sandbox in this program are given: its secrets, its hooks, and the
+    authority whose certificate its programs may have loaded."""
+
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
+    hooks: Hooks | None = None
+    authority: Authority | None = None
 
 
 def checked_secrets(secrets: object, env: Mapping[str, str], detached: bool) -> dict[str, Secret]:

@@ -10,6 +10,7 @@ from sandlot.sandbox.host import Host
 from sandlot.sandbox.listing import list_sandboxes
 from sandlot.sandbox.restoring import Changes, origin_of
 from sandlot.sandbox.saving import checked_tags
+from sandlot.sandbox.secrecy import Grants
 from sandlot.sandbox.sizes import check_name, iso_time
 from sandlot.snapshot.record import SnapshotRecord
 from sandlot.snapshot.store import SnapshotFolder
@@ -149,7 +150,7 @@ class Snapshot:
             detached: let a process of its own keep it.
             disk_only: its disk in a new machine that begins, rather than the programs that ran.
             idle_timeout, max_duration: as they were when None.
-            hooks: asked before something is reached; not for a detached one.
+            hooks: asked before something is reached, instead of those that this program gave.
 
         Raises:
             NameTaken, ConfigError, ResourceError, SecretUnavailable, BootError
@@ -167,7 +168,7 @@ class Snapshot:
 
         async def make() -> Sandbox:
             origin = origin_of(self._folder, disk_only=disk_only)
-            grants = self._host.grants.get(self.id, {})
+            grants = self._host.grants.get(self.id) or Grants()
             made = await prepare_child(self._host, origin, name, changes, grants, hooks)
             return await started(made)
 

@@ -3,6 +3,9 @@
 The key exists in this object only: it is made anew whenever a sandbox starts, is never written
 to a disk and never shared with another sandbox. Certificates of hosts are made when they are
 first needed, share one key, and live for a week.
+
+A fork has programs that have loaded the authority of the sandbox it came from. Its own is therefore
+certified by that one too, where both are in one process: so they go on, and no key is shared.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ CLOCK_SKEW = datetime.timedelta(days=1)
 MAX_CACHED = 1024
 """Contexts of hosts that are kept."""
 MAX_COMMON_NAME = 64
+MAX_CHAIN = 3
+"""How many generations back programs go on that have loaded an authority."""
 
 
 class Authority:
@@ -39,7 +44,10 @@ class Authority:
     >>> context = authority.server_context("api.example.com", ["h2", "http/1.1"])
     """
 
-    def __init__(self, sandbox: str, *, now: datetime.datetime | None = None) -> None:
+    def __init__(
+        self, sandbox: str, *, now: datetime.datetime | None = None,
+        parent: Authority | None = None,
+    ) -> None:  # fmt: skip
         from cryptography import x509
         from cryptography.hazmat.primitives.asymmetric import ec
         from cryptography.x509.oid import NameOID
@@ -60,19 +68,24 @@ class Authority:
                 x509.NameAttribute(NameOID.SERIAL_NUMBER, os.urandom(8).hex()),
             ]
         )
-        self._certificate = self._sign(
+        own = (
             x509.CertificateBuilder()
             .subject_name(name)
-            .issuer_name(name)
             .public_key(self._key.public_key())
             .not_valid_before(moment - CLOCK_SKEW)
             .not_valid_after(self.not_after)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            # What is below it are the authorities of forks.
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(_usage(sign_certificates=True), critical=True)
             .add_extension(
                 x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False
             )
         )
+        self._certificate = self._sign(own.issuer_name(name))
+        self._chain: list[bytes] = []
+        if parent is not None:
+            crossed = parent._sign(own.issuer_name(parent._certificate.subject))
+            self._chain = [_pem(crossed), *parent._chain][:MAX_CHAIN]
 
     @property
     def certificate_pem(self) -> bytes:
@@ -142,7 +155,8 @@ class Authority:
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
         if protocols:
             context.set_alpn_protocols(list(protocols))
-        _load(context, self.leaf_pem(host, moment, until), _private_pem(self._leaf_key))
+        leaf = self.leaf_pem(host, moment, until)
+        _load(context, b"".join((leaf, *self._chain)), _private_pem(self._leaf_key))
         return context
 
     def _sign(self, builder: x509.CertificateBuilder) -> x509.Certificate:
