@@ -19,6 +19,7 @@ from sandlot import (
     WrongState,
 )
 from sandlot.sandbox.host import Host
+from sandlot.snapshot.memory import DEEPEST
 
 COUNTER = """
 import os, time
@@ -105,6 +106,32 @@ async def test_a_tree_of_snapshots(counting: Sandbox) -> None:
     await top.remove(cascade=True)
     with pytest.raises(SnapshotNotFound):
         await Snapshot.get(snap.id)
+
+
+async def test_deep_trees_are_flattened(counting: Sandbox) -> None:
+    """Snapshots of one sandbox, and children of children, deeper than layers may lie."""
+    for number in range(DEEPEST + 2):
+        await counting.exec(f"echo {number} >> /root/all; echo {number} > /root/own-{number}")
+        snap = await counting.snapshot()
+    assert len(snap.record.layers) <= DEEPEST + 1
+    for depth in range(DEEPEST + 2):
+        async with snap.restore() as child:
+            await child.exec(f"echo child {depth} >> /root/all; echo {depth} > /dev/shm/{depth}")
+            snap = await child.snapshot()
+        assert len(snap.record.layers) <= DEEPEST + 1
+        assert snap.folder.memory.depth <= DEEPEST + 1
+    snap.folder.memory.drop_full()
+    async with snap.restore() as last:
+        numbers = [str(each) for each in range(DEEPEST + 2)]
+        shown = await last.exec("cat /root/all; cat /root/own-*; sync")
+        for text in numbers:
+            assert f"child {text}\n" in shown.text
+        assert shown.text.split()[: len(numbers)] == numbers
+        assert set((await last.exec("ls /dev/shm")).text.split()) >= set(numbers)
+        assert await count_over(last, 0) > 0
+        await last.stop()
+        await last.start()
+        assert (await last.exec("cat /root/all")).text.split()[: len(numbers)] == numbers
 
 
 async def test_forks_are_twins_that_part(counting: Sandbox) -> None:

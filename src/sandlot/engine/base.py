@@ -62,6 +62,11 @@ class Machine(ABC):
         """Close an overlay that was prepared and is not used after all."""
 
     @abstractmethod
+    async def flatten_disk(self, disk: int) -> None:
+        """Copy into what a disk is written to all that lies between it and its lowest layer, which
+        is then all that is below it. The machine runs on meanwhile."""
+
+    @abstractmethod
     async def save_devices(self, state: Path) -> None:
         """Write the device state of a paused machine to a file, without its memory."""
 

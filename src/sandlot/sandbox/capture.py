@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from sandlot.engine.memory import PAGE, GuestMemory, Run, buffer, prepare
 from sandlot.errors import SandboxError, WrongState
-from sandlot.snapshot.memory import MemoryFiles
-from sandlot.snapshot.pages import put_pages, write_pages
+from sandlot.snapshot.memory import DEEPEST, MemoryFiles
+from sandlot.snapshot.pages import put_pages, write_joined, write_pages
 from sandlot.snapshot.record import MachineRecord
 from sandlot.snapshot.store import SnapshotFolder
 from sandlot.state.records import write_json
@@ -85,6 +85,13 @@ class _Capture:
     async def run(self) -> Captured:
         place = self._owned.disk_place
         layers, active = self._folder.disk_files()
+        if len(layers) >= DEEPEST:
+            await self._machine.flatten_disk(place)
+            # Until this is written down the layers between are still read, and say nothing new.
+            self._folder.write_disk_files([layers[0].name], active.name)
+            for path in layers[1:]:
+                path.unlink(missing_ok=True)
+            layers = layers[:1]
         (self._folder.path / "disk").mkdir(exist_ok=True, mode=0o700)
         overlay = self._folder.path / "disk" / f"{len(layers) + 1}-{secrets.token_hex(4)}"
         guest: GuestMemory | None = None
@@ -175,9 +182,12 @@ class _Capture:
             link_or_copy(memory.full, memory.root)
             memory.seal_full()
             return sum(count for _, count in runs) * PAGE
-        self._base.link_to(memory.folder, full=False)
         memory.seal_full()
-        return write_pages(memory.pages(memory.depth + 1), room, runs).size
+        if self._base.depth < DEEPEST:
+            self._base.link_to(memory.folder, full=False)
+            return write_pages(memory.pages(memory.depth + 1), room, runs).size
+        link_or_copy(self._base.root, memory.root)
+        return write_joined(memory.pages(1), memory.full, [*self._base.chain()[1:]], runs).size
 
     def _link(self, frozen: list[str]) -> None:
         self._target.disk.mkdir(mode=0o700)

@@ -22,7 +22,7 @@ from sandlot.state.records import write_json
 from sandlot.state.sparse import copy_sparse, link_or_copy
 
 DEEPEST = 8
-"""How many files of pages may lie over each other before they are joined."""
+"""How many files of pages, or layers of a disk, may lie over each other before they are joined."""
 
 
 @dataclass(frozen=True)

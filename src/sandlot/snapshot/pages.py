@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -68,6 +69,23 @@ def write_pages(path: Path, source: mmap.mmap, runs: list[Run]) -> Pages:
     finally:
         os.close(descriptor)
     return Pages(len(source), kept, zeros, len(head))
+
+
+def write_joined(path: Path, full: Path, below: list[Path], runs: list[Run]) -> Pages:
+    """Write what the files `below` and these runs changed as one file, from the whole memory."""
+    changed = bytearray(full.stat().st_size // PAGE)
+    for each in below:
+        pages = read_pages(each)
+        runs = [*runs, *pages.runs, *pages.zeros]
+    for first, count in runs:
+        changed[first : first + count] = bytes([1]) * count
+    with full.open("rb") as file:
+        source = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    try:
+        marked = re.finditer(rb"\x01+", changed)
+        return write_pages(path, source, [(m.start(), m.end() - m.start()) for m in marked])
+    finally:
+        source.close()
 
 
 def put_pages(descriptor: int, source: mmap.mmap, runs: list[Run]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sandlot.engine.memory import PAGE, buffer
 from sandlot.errors import SnapshotDamaged
-from sandlot.snapshot.pages import apply_pages, put_pages, read_pages, write_pages
+from sandlot.snapshot.pages import apply_pages, put_pages, read_pages, write_joined, write_pages
 
 MEMORY = 64 * PAGE
 
@@ -89,3 +89,25 @@ def test_a_file_that_is_cut_off_is_damaged(tmp_path: Path) -> None:
         read_pages(tmp_path / "pages")
     with pytest.raises(SnapshotDamaged, match="damaged"):
         read_pages(tmp_path / "missing")
+
+
+def test_files_of_pages_are_joined_to_one(tmp_path: Path) -> None:
+    full = tmp_path / "full"
+    contents = bytearray(b"r" * MEMORY)
+    below = []
+    for level, page in enumerate((3, 9, 10)):
+        source = buffer(MEMORY)
+        source[page * PAGE : (page + 1) * PAGE] = bytes([level]) * PAGE
+        contents[page * PAGE : (page + 1) * PAGE] = bytes([level]) * PAGE
+        below.append(tmp_path / f"pages-{level}")
+        write_pages(below[-1], source, [(page, 1)])
+        source.close()
+    contents[9 * PAGE : 10 * PAGE] = b"n" * PAGE  # changed again by the last
+    full.write_bytes(contents)
+    joined = write_joined(tmp_path / "joined", full, below, [(9, 1)])
+    assert joined.runs == [(9, 2)] and joined.zeros == [(3, 1)]
+    target = tmp_path / "target"
+    target.write_bytes(b"r" * MEMORY)
+    with target.open("r+b") as file:
+        apply_pages(tmp_path / "joined", file.fileno())
+    assert target.read_bytes() == contents

@@ -161,6 +161,24 @@ class QemuMachine(Machine):
         if node := self._prepared.pop(disk, ""):
             await self._monitor.execute("blockdev-del", **{"node-name": node})
 
+    async def flatten_disk(self, disk: int) -> None:
+        top = self._nodes.get(disk, f"d{disk}")
+        base = f"d{disk}l0" if self._config.disks[disk].layers else f"d{disk}"
+        job = {"job-id": f"flatten{disk}", "auto-dismiss": False}
+        await self._monitor.execute("block-stream", device=top, **{"base-node": base}, **job)
+        while True:
+            (state,) = [
+                each
+                for each in await self._monitor.execute("query-jobs")
+                if each["id"] == job["job-id"]
+            ]
+            if state["status"] == "concluded":
+                break
+            await asyncio.sleep(0.02)  # QEMU tells of progress only when asked
+        await self._monitor.execute("job-dismiss", id=job["job-id"])
+        if error := state.get("error"):
+            raise SandboxError(f"the layers of the disk cannot be joined: {error}")
+
     async def save_devices(self, state: Path) -> None:
         descriptor = os.open(state, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
