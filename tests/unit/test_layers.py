@@ -152,6 +152,7 @@ COVERED_ELSEWHERE = {
     "sandbox/life.py": "tests/vm/test_life.py",
     "sandbox/looking.py": "tests/vm/test_life.py",
     "sandbox/programs.py": "tests/vm/test_exec.py",
+    "cli/branch.py": "tests/vm/test_cli_snapshot.py",
     "cli/run.py": "tests/unit/cli/test_main.py",
     "cli/exec.py": "tests/unit/cli/test_main.py",
     "cli/jobs.py": "tests/vm/test_jobs.py",

@@ -10,7 +10,7 @@ import click
 
 from sandlot.cli.options import PASS_THROUGH, command_words, environment, process_options
 
-_SHELL = "if command -v bash >/dev/null 2>&1; then exec bash -l; else exec sh -l; fi"
+SHELL = "if command -v bash >/dev/null 2>&1; then exec bash -l; else exec sh -l; fi"
 
 
 @click.command(
@@ -41,7 +41,7 @@ def exec_(ctx: click.Context, /, sandbox: str, command: tuple[str, ...], **optio
 def shell(ctx: click.Context, /, sandbox: str, **options: Any) -> None:
     """Open a shell (bash where there is one) in the running SANDBOX."""
     options |= {"interactive": True, "tty": os.isatty(0), "detach": False, "timeout": None}
-    _finish(ctx, asyncio.run(_exec(sandbox, ["/bin/sh", "-c", _SHELL], **options)), options)
+    _finish(ctx, asyncio.run(_exec(sandbox, ["/bin/sh", "-c", SHELL], **options)), options)
 
 
 def _finish(ctx: click.Context, status: int, options: dict[str, Any]) -> None:

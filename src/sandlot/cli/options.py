@@ -203,6 +203,28 @@ def policy_options(function: F) -> F:
     return function
 
 
+def reach_options(function: F) -> F:
+    """--secret, -p and the policy: what a sandbox that goes on from a saved one may have anew."""
+    for option in (
+        click.option(
+            "--secret-file", multiple=True, metavar="NAME=FILE@HOST[,HOST]",
+            help="As --secret, with the value from a file.",
+        ),
+        click.option(
+            "--secret", multiple=True, metavar="NAME@HOST[,HOST]",
+            help="Let it use the variable NAME of this machine without holding it: requests to "
+            "HOST get the value.",
+        ),
+        click.option(
+            "-p", "--publish", multiple=True, metavar="[[ADDRESS:]PORT:]PORT[/udp]",
+            help="Let a port of the host, on 127.0.0.1 unless told, lead to one of the sandbox; "
+            "ranges as 8000-8010:8000-8010.",
+        ),
+    ):  # fmt: skip
+        function = option(function)
+    return policy_options(function)
+
+
 def network_options(function: F) -> F:
     """What a sandbox may reach, and be reached by."""
     for option in (
@@ -220,27 +242,13 @@ def network_options(function: F) -> F:
             help="Look into HTTP to this host, *.SUFFIX or *, also without a secret for it.",
         ),
         click.option(
-            "--secret-file", multiple=True, metavar="NAME=FILE@HOST[,HOST]",
-            help="As --secret, with the value from a file.",
-        ),
-        click.option(
-            "--secret", multiple=True, metavar="NAME@HOST[,HOST]",
-            help="Let it use the variable NAME of this machine without holding it: requests to "
-            "HOST get the value.",
-        ),
-        click.option(
             "--dns", multiple=True, metavar="ADDRESS[:PORT]",
             help="Ask this name server; the host's own otherwise.",
         ),
         click.option("--bandwidth", metavar="SIZE", help="Bytes a second of all it moves."),
-        click.option(
-            "-p", "--publish", multiple=True, metavar="[[ADDRESS:]PORT:]PORT[/udp]",
-            help="Let a port of the host, on 127.0.0.1 unless told, lead to one of the sandbox; "
-            "ranges as 8000-8010:8000-8010.",
-        ),
     ):  # fmt: skip
         function = option(function)
-    return policy_options(function)
+    return reach_options(function)
 
 
 def machine_options(function: F) -> F:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,10 @@ from sandlot.cli.options import (
     making,
     process_options,
 )
+
+if TYPE_CHECKING:
+    from sandlot.sandbox.process import Process
+    from sandlot.sandbox.sandbox import Sandbox
 
 
 def _main_command(config: Any, entrypoint: str | None, words: list[str]) -> list[str]:
@@ -56,16 +60,15 @@ def run(ctx: click.Context, /, image: str, command: tuple[str, ...], **options: 
 async def _run(image: str, words: list[str], **options: Any) -> int:
     from sandlot.cli.asking import asking
     from sandlot.cli.output import Progress
-    from sandlot.cli.terminal import attach, check_terminal, terminal_size
+    from sandlot.cli.terminal import check_terminal, terminal_size
     from sandlot.errors import ConfigError, SandboxError
     from sandlot.sandbox.host import Host
-    from sandlot.sandbox.log import OutputLog
     from sandlot.sandbox.pulling import find_image
     from sandlot.sandbox.sandbox import Sandbox
     from sandlot.sandbox.sizes import parse_duration
 
     detach, tty, interactive = options["detach"], options["tty"], options["interactive"]
-    timeout, auto_remove = options["timeout"], options["auto_remove"]
+    timeout = options["timeout"]
     if not detach:
         check_terminal(tty, interactive)
         if options["ask"] and (tty or interactive):
@@ -111,6 +114,20 @@ async def _run(image: str, words: list[str], **options: Any) -> int:
         with contextlib.suppress(SandboxError):
             await sandbox.remove()
         raise
+    return await until_end(sandbox, process, main[0], **options)
+
+
+async def until_end(
+    sandbox: Sandbox, process: Process, word: str, *, interactive: bool, tty: bool,
+    timeout: str | None, auto_remove: bool, memory: str,
+    advice: str = "give it more with --memory", **_: Any,
+) -> int:  # fmt: skip
+    """Carry the input and output of a sandbox's command, end the sandbox with it, and say what
+    became of it; its exit status is returned."""
+    from sandlot.cli.terminal import attach
+    from sandlot.sandbox.log import OutputLog
+    from sandlot.sandbox.sizes import parse_duration
+
     log = None if auto_remove else OutputLog(sandbox.folder.log)
     try:
         status = await attach(
@@ -127,15 +144,14 @@ async def _run(image: str, words: list[str], **options: Any) -> int:
             await sandbox.stop()
     if status.timed_out:
         click.echo(
-            f"sandlot: {main[0]} ran longer than {parse_duration(timeout):g} s and was killed",
+            f"sandlot: {word} ran longer than {parse_duration(timeout):g} s and was killed",
             err=True,
         )
     elif status.out_of_memory:
-        memory = options["memory"]
         click.echo(
-            f"sandlot: {main[0]} was killed: the sandbox ran out of memory ({memory})", err=True
+            f"sandlot: {word} was killed: the sandbox ran out of memory ({memory})", err=True
         )
-        click.echo("hint: give it more with --memory", err=True)
+        click.echo(f"hint: {advice}", err=True)
     return code
 
 

@@ -129,15 +129,17 @@ class Branching(Life):
             raise ConfigError(f"count {count!r} is not a number from 1 to {MOST_FORKS}")
         if names is not None and len(set(names)) != count:
             raise ConfigError(f"{len(set(names))} different names for {count} forks")
-        changes = Changes(env=env, detached=detached)
+        wanted = list(names) if names is not None else [None] * count
+        return await self._twins(wanted, Changes(env=env, detached=detached))
+
+    async def _twins(self, names: Sequence[str | None], changes: Changes) -> list[Sandbox]:
+        """Twins of one moment; all are there, or none."""
         made: list[Sandbox] = []
         try:
             async with self._fork_point() as (origin, grants):
-                for number in range(count):
-                    name = names[number] if names is not None else None
-                    made.append(
-                        await prepare_child(self._host, origin, name, changes, grants, None)
-                    )
+                for name in names:
+                    # One after the other: at a failure those that are there are removed.
+                    made += [await prepare_child(self._host, origin, name, changes, grants, None)]
             starts = [asyncio.ensure_future(each.start()) for each in made]
             try:
                 await asyncio.gather(*starts)

@@ -105,7 +105,8 @@ async def child_record(
         else chosen.replace("_", "-").strip(".-")[:63],
         machine_id=secrets.token_hex(16), env=env,
         detached=changes.detached, auto_remove=changes.auto_remove, make_workdir=False,
-        restart=source.restart if changes.detached else "no", snapshot=origin.snapshot, **fields,
+        restart=source.restart if changes.detached and not changes.auto_remove else "no",
+        snapshot=origin.snapshot, **fields,
     )  # fmt: skip
     return record, hidden
 

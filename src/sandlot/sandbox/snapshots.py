@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sandlot.errors import SnapshotError, WrongState
+from sandlot.errors import SnapshotError, SnapshotNotFound, WrongState
 from sandlot.sandbox.host import Host
 from sandlot.sandbox.listing import list_sandboxes
 from sandlot.sandbox.restoring import Changes, origin_of
@@ -51,15 +51,24 @@ class Snapshot:
         return cls(host, host.snapshots.find(name))
 
     @classmethod
-    async def list(cls) -> list[Snapshot]:
-        """Every snapshot of this user, by name; those that cannot be read are left out."""
+    async def list(
+        cls, *, unreadable: Callable[[SnapshotError], None] | None = None
+    ) -> list[Snapshot]:
+        """Every snapshot of this user, by name.
+
+        Args:
+            unreadable: is told of each whose record cannot be read, which is left out.
+        """
         host = Host.current()
         found = []
         for folder in host.snapshots.all():
             try:
                 found.append(cls(host, folder))
-            except SnapshotError:
-                continue
+            except SnapshotNotFound:
+                continue  # removed at this moment
+            except SnapshotError as error:
+                if unreadable is not None:
+                    unreadable(error)
         return found
 
     @property

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from sandlot.errors import SnapshotError
 from sandlot.network.hooks import Hooks
 from sandlot.network.policy import Network
 from sandlot.sandbox import pool as pools
@@ -112,9 +113,9 @@ class Snapshot:
         run(self._snapshot.set_tags(tags))
 
     @classmethod
-    def list(cls) -> list[Snapshot]:
+    def list(cls, *, unreadable: Callable[[SnapshotError], None] | None = None) -> list[Snapshot]:
         """See `sandlot.Snapshot.list`."""
-        return [cls(each) for each in run(origin.Snapshot.list())]
+        return [cls(each) for each in run(origin.Snapshot.list(unreadable=unreadable))]
 
 
 class Pool:
