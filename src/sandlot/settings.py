@@ -24,6 +24,10 @@ class Settings:
     kernel_modules: str = ""
     """SANDLOT_KERNEL_MODULES: the folder of that kernel's modules, if it needs any."""
 
+    snapshot_cache: str = ""
+    """SANDLOT_SNAPSHOT_CACHE: how much disk the whole memory files of snapshots may take together,
+    such as `20G`; 8G when it is not set. The least recently restored are dropped first, and made
+    again when they are needed."""
     pull: str = ""
     """SANDLOT_PULL: `missing`, `always` or `never`: when a registry is asked for an image."""
     registries: str = ""
@@ -50,7 +54,8 @@ class Settings:
         return cls(
             data.absolute(), Path(runtime).absolute(), get("SANDLOT_QEMU", ""),
             get("SANDLOT_ACCELERATOR", ""), get("SANDLOT_KERNEL", ""),
-            get("SANDLOT_KERNEL_MODULES", ""), get("SANDLOT_PULL", ""),
+            get("SANDLOT_KERNEL_MODULES", ""), get("SANDLOT_SNAPSHOT_CACHE", ""),
+            get("SANDLOT_PULL", ""),
             get("SANDLOT_REGISTRIES", ""), get("SANDLOT_REGISTRY_MIRRORS", ""),
             get("SANDLOT_INSECURE_REGISTRIES", ""), get("SANDLOT_REGISTRY_CA", ""),
         )  # fmt: skip

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from sandlot import (
+    ConfigError,
     NameTaken,
     Sandbox,
     Snapshot,
     SnapshotDamaged,
     SnapshotNotFound,
     WrongState,
+    prune,
 )
 from sandlot.sandbox.host import Host
 from sandlot.snapshot.memory import DEEPEST
@@ -274,3 +276,30 @@ async def test_what_does_not_fit_is_refused(counting: Sandbox) -> None:
     await snap.set_tags(["good", "good"])
     assert (await Snapshot.get("good")).tags == ("good",)
     assert (await Snapshot.get("renamed-snapshot")).id == snap.id
+
+
+async def test_memory_in_one_piece_is_bounded_and_made_again(
+    counting: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await counting.snapshot(tags=["one"])
+    assert first.usage().cached > 0
+    monkeypatch.setenv("SANDLOT_SNAPSHOT_CACHE", "nothing")
+    with pytest.raises(ConfigError, match="SANDLOT_SNAPSHOT_CACHE 'nothing' is not a size"):
+        async with Sandbox.create(image=counting.image, memory="512M") as other:
+            await other.snapshot()
+    monkeypatch.setenv("SANDLOT_SNAPSHOT_CACHE", "0")
+    first = await Snapshot.get("one")
+    async with Sandbox.create(image=counting.image, memory="512M") as other:
+        second = await other.snapshot()
+        assert first.usage().cached == second.usage().cached == 0
+        try:
+            async with first.restore() as child, first.restore() as sibling:
+                for each in (child, sibling):
+                    now = await count(each)
+                    assert await count_over(each, now) > now
+                assert first.usage().cached > 0  # while a machine has it
+                assert [g for g in prune(everything=True) if g.kind == "snapshots"] == []
+            (gone,) = [g for g in prune(everything=True) if g.kind == "snapshots"]
+            assert gone.name == f"{first.name}/memory/full" and gone.size == first.usage().cached
+        finally:
+            await second.remove()

@@ -31,7 +31,8 @@ def df(json_: bool) -> None:
 @click.option("-f", "--force", is_flag=True, help="Do it, instead of saying what would be done.")
 @click.option(
     "-a", "--all", "everything", is_flag=True,
-    help="Also what would be made again: templates, empty disks, old kernels.",
+    help="Also what would be made again: templates, empty disks, old kernels, the memory of "
+    "snapshots in one piece.",
 )  # fmt: skip
 @click.option("--stopped", is_flag=True, help="Also stopped sandboxes, with their disks.")
 @click.option("--json", "json_", is_flag=True, help="What is removed, as JSON.")

@@ -16,7 +16,10 @@ from sandlot.image import ImageStore
 from sandlot.image.steps import old_steps, untagged
 from sandlot.sandbox.host import Host
 from sandlot.sandbox.listing import dead_doors
+from sandlot.snapshot.cache import drop, half_made, whole_memories
+from sandlot.snapshot.store import SnapshotFolder
 from sandlot.state.lock import FileLock, is_held
+from sandlot.state.records import SandboxFolder
 
 KEEP_UNUSED = 14 * 24 * 3600.0  # seconds
 
@@ -62,6 +65,7 @@ def disk_usage() -> list[Usage]:
         ("images", paths.images, len(host.images.list())),
         ("sandboxes", paths.sandboxes, len(host.sandboxes.all(sweep=False))),
         ("templates", paths.templates, sum(1 for p in _folders(paths.templates))),
+        ("snapshots", paths.snapshots, len(host.snapshots.all(sweep=False))),
         ("kernels", paths.kernels, sum(1 for p in _folders(paths.kernels))),
         ("disks", paths.disks, len(list(paths.disks.glob("*.img")))),
         ("cache", paths.cache, len(list(paths.cache.iterdir()))),
@@ -78,8 +82,9 @@ def prune(
 
     Args:
         dry_run: only say what would be removed.
-        everything: also every template, empty disk, old kernel and step of a build that is not used;
-            they are made again when they are needed. And every image that was built without a name.
+        everything: also every template, empty disk, old kernel, step of a build and whole memory
+            file of a snapshot that is not used; they are made again when they are needed. And
+            every image that was built without a name.
         stopped: also all stopped sandboxes, with their disks.
 
     Returns:
@@ -133,6 +138,7 @@ def _items(host: Host, *, everything: bool, stopped: bool) -> Iterator[_Item]:
     yield from _sandboxes(host, stopped)
     yield from _doors(host)
     yield from _templates(host, everything)
+    yield from _snapshots(host, everything)
     yield from _disks(host, everything)
     yield from _kernels(host, everything)
     yield from _steps(host, everything)
@@ -151,13 +157,47 @@ def _tree(kind: str, path: Path, why: str) -> _Item:
 def _sandboxes(host: Host, stopped: bool) -> Iterator[_Item]:
     for path in host.sandboxes.half_made():
         yield _tree("sandboxes", path, "half made or half removed by a program that died")
-    if not stopped:
-        return
     for folder in host.sandboxes.all(sweep=False):
-        if not is_held(folder.lock_path):
+        if not stopped:
+            yield from _memory_left(folder)
+        elif not is_held(folder.lock_path):
             taken = size(folder.path, alone=True)
             found = Leftover("sandboxes", folder.path.name, taken, "stopped")
             yield _Item(found, partial(host.sandboxes.remove, folder))
+
+
+def _memory_left(folder: SandboxFolder) -> Iterator[_Item]:
+    """The memory that the machine of a killed owner began with."""
+    if folder.memory.exists() and not folder.saved.exists() and not is_held(folder.lock_path):
+        taken = size(folder.memory, alone=True)
+        name = f"{folder.path.name}/memory"
+        found = Leftover("sandboxes", name, taken, "of a machine whose program died")
+        yield _locked(_Item(found, partial(shutil.rmtree, folder.memory)), folder.lock_path)
+
+
+def _snapshots(host: Host, everything: bool) -> Iterator[_Item]:
+    """Half made ones, and memory files that are made again; a snapshot itself is never a leftover."""
+    for path in host.snapshots.half_made():
+        why = "half made or half removed by a program that died"
+        found = Leftover("snapshots", path.name, size(path, alone=True), why)
+        yield _Item(found, partial(shutil.rmtree, path))
+    for folder, path in half_made(host.snapshots):
+        found = Leftover(
+            "snapshots", f"{folder.path.name}/memory/{path.name}", size(path),
+            "half made by a program that died",
+        )  # fmt: skip
+        yield _locked(_Item(found, path.unlink), folder.lock_path)
+    for each in whole_memories(host.snapshots):
+        old = time.time() - each.used > KEEP_UNUSED
+        if not each.needed and (old or everything):
+            why = "unused for two weeks" if old else "made again when needed"
+            name = f"{each.folder.path.name}/memory/full"
+            yield _Item(Leftover("snapshots", name, each.size, why), partial(_drop, each.folder))
+
+
+def _drop(folder: SnapshotFolder) -> None:
+    if not drop(folder):
+        raise BlockingIOError(f"{folder.path} is used")
 
 
 def _doors(host: Host) -> Iterator[_Item]:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from sandlot.errors import ConfigError, SnapshotError, SnapshotNotFound
 from sandlot.sandbox.arguments import flag
-from sandlot.sandbox.capture import link_folder
+from sandlot.sandbox.capture import clear, link_folder
 from sandlot.sandbox.naming import readable_name
 from sandlot.sandbox.options import check_env, network_options
 from sandlot.sandbox.policy import check_policy
-from sandlot.sandbox.saving import full_disk, new_overlay
+from sandlot.sandbox.saving import cache_limit, full_disk, new_overlay
 from sandlot.sandbox.sizes import check_hostname, check_name
+from sandlot.snapshot.cache import bound
 from sandlot.snapshot.record import MachineRecord
 from sandlot.snapshot.store import SnapshotFolder
 from sandlot.state.lock import FileLock, locked
@@ -153,9 +154,11 @@ async def make_child(
     """
     if origin.machine is not None:
         origin.machine.check((await host.engine()).facts)
-        await _whole_memory(origin)
+        await _whole_memory(host, origin)
     with full_disk(), host.sandboxes.creating(record) as (folder, lock):
         try:
+            if origin.machine is not None:
+                await _link_memory(host, origin, folder)
             await asyncio.to_thread(_link, origin, folder, record, env)
         except FileNotFoundError as error:
             if origin.folder.path.exists():
@@ -167,11 +170,27 @@ async def make_child(
     return folder, lock
 
 
-async def _whole_memory(origin: Origin) -> None:
+async def _link_memory(host: Host, origin: Origin, folder: SandboxFolder) -> None:
+    memory = origin.folder.memory
+    for last in (False, False, True):
+        try:
+            await asyncio.to_thread(memory.link_to, folder.memory)
+            return
+        except FileNotFoundError:
+            if last or memory.full.exists() or not origin.folder.path.exists():
+                raise
+            # Somebody who needed the room dropped it at this moment.
+            clear(folder.memory)
+            await _whole_memory(host, origin)
+
+
+async def _whole_memory(host: Host, origin: Origin) -> None:
     """See to it that the memory is there in one file, which one program makes for all."""
     memory = origin.folder.memory
     if memory.full_is_right():
+        memory.note_use()
         return
+    limit = cache_limit(host)
     async with locked(origin.folder.lock_path):
         if not origin.folder.path.exists():
             raise SnapshotNotFound(f"snapshot {origin.title!r} was removed at this moment")
@@ -179,6 +198,8 @@ async def _whole_memory(origin: Origin) -> None:
             with full_disk():
                 await asyncio.to_thread(origin.folder.verify, whole=True)
                 await asyncio.to_thread(memory.make_full)
+    if origin.snapshot:
+        await asyncio.to_thread(bound, host.snapshots, limit, keep=origin.folder)
 
 
 def _link(
@@ -191,7 +212,6 @@ def _link(
     folder.write_disk_files(origin.layers, new_overlay(folder, record.disk, len(origin.layers)))
     if origin.machine is None:
         return
-    origin.folder.memory.link_to(folder.memory)
     folder.saved.mkdir(mode=0o700)
     link_or_copy(origin.folder.state, folder.saved / "state")
     write_json(

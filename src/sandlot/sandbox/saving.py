@@ -18,7 +18,8 @@ from sandlot.engine.qemu.overlay import empty_overlay
 from sandlot.errors import ConfigError, ResourceError, SandboxNotFound, SnapshotError, WrongState
 from sandlot.sandbox.capture import Captured, capture, link_folder
 from sandlot.sandbox.naming import readable_name
-from sandlot.sandbox.sizes import check_name
+from sandlot.sandbox.sizes import check_name, parse_size
+from sandlot.snapshot.cache import bound
 from sandlot.snapshot.integrity import digest_sparse, write_out
 from sandlot.snapshot.record import SnapshotRecord
 from sandlot.snapshot.store import SnapshotFolder, SnapshotStore
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from sandlot.sandbox.host import Host
     from sandlot.sandbox.owner import Owner
     from sandlot.state.records import SandboxFolder, SandboxRecord
+
+DEFAULT_CACHE = "8G"
 
 
 def checked_name(store: SnapshotStore, name: str | None) -> str:
@@ -54,6 +57,16 @@ def checked_tags(tags: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(check_name(tag, "tag") for tag in tags))
 
 
+def cache_limit(host: Host) -> int:
+    """How much disk the whole memory files of snapshots may take together, in bytes.
+
+    Raises:
+        ConfigError: the setting is no size.
+    """
+    text = host.settings.snapshot_cache or DEFAULT_CACHE
+    return 0 if text == "0" else parse_size(text, "SANDLOT_SNAPSHOT_CACHE")
+
+
 @contextlib.asynccontextmanager
 async def _ready(owner: Owner) -> AsyncIterator[None]:
     """Awake, and saved by nobody else, until the end of the block."""
@@ -77,12 +90,14 @@ async def save_running(
     """
     store = owner.host.snapshots
     chosen, marked = checked_name(store, name), checked_tags(tags)
+    limit = cache_limit(owner.host)
     async with _ready(owner):
         with store.making() as folder, full_disk():
             captured = await capture(owner, folder, memory=memory)
             found = await asyncio.to_thread(
                 _seal, owner.host, folder, owner.record, chosen, marked, captured
             )
+    await asyncio.to_thread(bound, store, limit)
     owner.event("snapshot", snapshot=chosen, snapshot_id=found.id, pause=round(captured.pause, 4))
     return found
 

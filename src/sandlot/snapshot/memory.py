@@ -97,6 +97,18 @@ class MemoryFiles:
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
+    @property
+    def last_use(self) -> float:
+        """When a machine was last given `full`, in seconds since 1970; 0 when nobody knows."""
+        with contextlib.suppress(OSError):
+            return self._seal.stat().st_mtime
+        return 0.0
+
+    def note_use(self) -> None:
+        """A machine is given `full` now."""
+        with contextlib.suppress(OSError):
+            os.utime(self._seal)
+
     def make_full(self) -> None:
         """Make `full` from the chain.
 

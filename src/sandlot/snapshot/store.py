@@ -169,13 +169,13 @@ class SnapshotStore:
             raise StateError(f"cannot name the snapshot {name!r}: {error.strerror}") from error
         return SnapshotFolder(self._root / name)
 
-    def all(self) -> list[SnapshotFolder]:
-        """Every snapshot, by name; what dead programs have left is cleaned away."""
+    def all(self, *, sweep: bool = True) -> list[SnapshotFolder]:
+        """Every snapshot, by name; with `sweep`, what dead programs have left is cleaned away."""
         found = []
         for path in sorted(self._root.iterdir()):
             if not path.name.startswith("."):
                 found.append(SnapshotFolder(path))
-            elif self._dead(path):
+            elif sweep and self._dead(path):
                 shutil.rmtree(path, ignore_errors=True)
         return found
 

@@ -12,6 +12,7 @@ import pytest
 from sandlot.sandbox.host import Host
 from sandlot.sandbox.housekeeping import KEEP_UNUSED, disk_usage, prune, size
 from sandlot.state.lock import FileLock
+from tests.unit.snapshot.test_cache import with_memory
 from tests.unit.state.test_records import make, record
 
 
@@ -122,6 +123,38 @@ def test_stopped_sandboxes_only_when_asked(host: Host) -> None:
     assert names(prune(dry_run=False, stopped=True)) == {"stopped"}
     assert [f.path.name for f in host.sandboxes.all()] == ["running"]
     lock.release()
+
+
+def test_snapshots_stay_and_their_whole_memory_goes(host: Host) -> None:
+    dead = filled(host.paths.snapshots, ".new-0123")
+    old(dead)
+    made_ones = {name: with_memory(host.snapshots, name, id=name * 2) for name in ("aa", "bb")}
+    assert names(prune()) == {".new-0123"}
+    old(made_ones["aa"].memory.folder / "full.json")
+    (made_ones["bb"].memory.folder / ".full-77").write_bytes(b"x" * 9000)
+    said = prune()
+    assert names(said) == {".new-0123", "aa/memory/full", "bb/memory/.full-77"}
+    assert all(each.kind == "snapshots" and each.size > 8000 for each in said)
+    assert {u.kind: u for u in disk_usage()}["snapshots"].count == 2
+    assert dead.exists() and made_ones["aa"].memory.full.exists()
+    assert names(prune(dry_run=False)) == names(said)
+    assert not dead.exists() and not made_ones["aa"].memory.full.exists()
+    # A sandbox that goes on from it has a name of its own for it.
+    mapped = make(host.sandboxes, record("worker"))
+    made_ones["bb"].memory.link_to(mapped.memory)
+    mapped.saved.mkdir()
+    assert prune(everything=True) == []
+    mapped.saved.rmdir()  # now it is what the machine of a killed owner has left
+    assert names(prune()) == {"worker/memory"}
+    lock = FileLock.take(mapped.lock_path)
+    assert lock is not None
+    assert prune() == []
+    lock.release()
+    assert names(prune(dry_run=False)) == {"worker/memory"} and not mapped.memory.exists()
+    assert names(prune(dry_run=False, everything=True)) == {"bb/memory/full"}
+    assert [each.path.name for each in host.snapshots.all()] == ["aa", "bb"]
+    made_ones["bb"].memory.make_full()
+    assert made_ones["bb"].memory.full_is_right()
 
 
 def test_usage_counts_space_once(host: Host, tmp_path: Path) -> None:
