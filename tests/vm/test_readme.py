@@ -68,12 +68,16 @@ def run(argv: list[str], environment: dict[str, str]) -> str:
 @pytest.mark.xdist_group("readme")  # their sandboxes have names
 @pytest.mark.parametrize(("name", "program"), python_blocks(run=True), ids=lambda v: v[:40])
 def test_python_block(demo: dict[str, str], name: str, program: str) -> None:
-    names = re.findall(r'Sandbox\.create\("(\w+)"', program)
+    names = re.findall(r'(?:Sandbox\.create|\.restore)\(f?"([\w-]+)', program)
+    snapshots = re.findall(r'\.snapshot\("([\w-]+)"', program)
     try:
         assert run([sys.executable, "-c", program], demo)
     finally:
         for each in names:
             run([sys.executable, "-m", "sandlot.cli.main", "rm", "-f", each], demo)
+        for each in snapshots:
+            words = ["snapshot", "rm", "-f", "--cascade", each]
+            run([sys.executable, "-m", "sandlot.cli.main", *words], demo)
         untagged_away(program)
 
 
@@ -109,9 +113,11 @@ def test_console_block(demo: dict[str, str], tmp_path: Path, name: str, lines: l
         # The names are those of the page: a run that was killed may have left one.
         for each in re.findall(r"--name (\S+)", script):
             run([str(sandlot), "rm", "-f", each], environment)
+        for each in re.findall(r"snapshot create .*?(\S+)$", script, re.MULTILINE):
+            run([str(sandlot), "snapshot", "rm", "-f", "--cascade", each], environment)
 
 
 ANSWERS = {
     "echo hi": "hi", "cat /root/note": "kept", "cat /root/file": "data", "step $i": "step 3",
-    "it runs": "it runs",
+    "it runs": "it runs", "echo $WORKER_ID": "1: ready",
 }  # fmt: skip
