@@ -26,6 +26,7 @@ def leftovers(state: Path) -> list[str]:
     found += [f"mount {line}" for line in mounts.splitlines() if "sandlot" in line]
     found += [f"socket {path}" for path in state.rglob("*.sock")]
     found += [f"sandbox {path}" for path in state.glob("**/sandboxes/*")]
+    found += [f"snapshot {path}" for path in state.glob("**/snapshots/*")]
     found += [f"half made: {path}" for path in state.glob("**/templates/*.new*")]
     temporary = Path(tempfile.gettempdir())
     began = (state / "began").stat().st_mtime  # what is older is another program's

@@ -150,7 +150,6 @@ async def test_forks_are_twins_that_part(counting: Sandbox) -> None:
         for twin in twins:
             await twin.remove()
     assert Host.current().snapshots.half_made() == []
-    assert not [p for p in Host.current().paths.snapshots.iterdir() if p.name.startswith(".")]
     assert await count_over(counting, before) > before
 
 
@@ -175,7 +174,7 @@ async def test_snapshots_of_a_sandbox_that_another_program_runs(image: str) -> N
             await snap.remove()
     finally:
         await sandbox.remove()
-    assert not list(Host.current().paths.snapshots.iterdir())
+    assert not (Host.current().paths.snapshots / "from-outside").exists()
 
 
 async def test_only_the_disk_of_a_running_and_of_a_stopped_one(image: str) -> None:
@@ -281,14 +280,15 @@ async def test_what_does_not_fit_is_refused(counting: Sandbox) -> None:
 async def test_memory_in_one_piece_is_bounded_and_made_again(
     counting: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = await counting.snapshot(tags=["one"])
+    first = await counting.snapshot()
     assert first.usage().cached > 0
     monkeypatch.setenv("SANDLOT_SNAPSHOT_CACHE", "nothing")
     with pytest.raises(ConfigError, match="SANDLOT_SNAPSHOT_CACHE 'nothing' is not a size"):
         async with Sandbox.create(image=counting.image, memory="512M") as other:
             await other.snapshot()
     monkeypatch.setenv("SANDLOT_SNAPSHOT_CACHE", "0")
-    first = await Snapshot.get("one")
+    first = await Snapshot.get(first.name)
+    name = f"{first.name}/memory/full"
     async with Sandbox.create(image=counting.image, memory="512M") as other:
         second = await other.snapshot()
         assert first.usage().cached == second.usage().cached == 0
@@ -298,8 +298,8 @@ async def test_memory_in_one_piece_is_bounded_and_made_again(
                     now = await count(each)
                     assert await count_over(each, now) > now
                 assert first.usage().cached > 0  # while a machine has it
-                assert [g for g in prune(everything=True) if g.kind == "snapshots"] == []
-            (gone,) = [g for g in prune(everything=True) if g.kind == "snapshots"]
-            assert gone.name == f"{first.name}/memory/full" and gone.size == first.usage().cached
+                assert name not in {each.name for each in prune(everything=True)}
+            (gone,) = [each for each in prune(everything=True) if each.name == name]
+            assert gone.kind == "snapshots" and gone.size == first.usage().cached > 0
         finally:
             await second.remove()

@@ -214,7 +214,8 @@ def inspect(ctx: click.Context, names: tuple[str, ...]) -> None:
 def events(since: str | None, no_follow: bool, filters: tuple[str, ...], json_: bool) -> None:
     """Show what happens to sandboxes, as it happens.
 
-    Kinds: created, started, paused, resumed, oom, exited, restarting, stopped, renamed, removed.
+    Kinds: created, started, snapshot, paused, resumed, hibernated, woken, oom, exited, restarting,
+    stopped, renamed, removed.
     """
     from sandlot.sandbox.listing import folders
 
