@@ -76,7 +76,7 @@ def ls(json_: bool, quiet: bool, tree: bool) -> None:
     found = asyncio.run(Snapshot.list(unreadable=unreadable))
     lines = list(branches(found)) if tree else [("", each) for each in found]
     if json_:
-        as_json([each.inspect() for _, each in lines])
+        as_json(_described([each for _, each in lines]))
     elif quiet:
         for _, each in lines:
             click.echo(each.id)
@@ -85,6 +85,22 @@ def ls(json_: bool, quiet: bool, tree: bool) -> None:
             ("NAME", "KIND", "SANDBOX", "CREATED", "OWN", "SHARED", "CACHED", "TAGS", "ID"),
             [_row(before, each) for before, each in lines],
         )
+
+
+def _described(snapshots: list[Snapshot]) -> list[dict[str, Any]]:
+    """As `inspect` does it of each, without reading all of them for each."""
+    from sandlot.sandbox.listing import list_sandboxes
+
+    below: dict[str, list[str]] = {}
+    restored: dict[str, list[str]] = {}
+    for each in snapshots:
+        below.setdefault(each.parent, []).append(each.name)
+    for info in list_sandboxes():
+        restored.setdefault(info.record.snapshot, []).append(info.record.name)
+    return [
+        each._described(sorted(below.get(each.id, ())), restored.get(each.id, ()))
+        for each in snapshots
+    ]
 
 
 def _row(before: str, each: Snapshot) -> tuple[str, ...]:

@@ -112,6 +112,10 @@ class Snapshot:
 
     def inspect(self) -> dict[str, Any]:
         """All that is known of it, ready for JSON, without the environment's values."""
+        children = [child.name for child in self._host.snapshots.children(self.id)]
+        return self._described(children, self.sandboxes())
+
+    def _described(self, children: Sequence[str], sandboxes: Sequence[str]) -> dict[str, Any]:
         record, usage = self._record, self.usage()
         source = record.sandbox_record
         machine = record.machine_record
@@ -120,8 +124,7 @@ class Snapshot:
             "created": iso_time(record.created), "sandbox": record.sandbox,
             "image": source.image, "memory": source.memory, "cpus": source.cpus,
             "disk": source.disk, "parent": record.parent or None, "tags": list(record.tags),
-            "children": [child.name for child in self._host.snapshots.children(record.id)],
-            "sandboxes": self.sandboxes(), "secrets": sorted(source.secrets),
+            "children": list(children), "sandboxes": list(sandboxes), "secrets": sorted(source.secrets),
             "env": sorted(source.env), "own": usage.own, "shared": usage.shared,
             "cached": usage.cached, "own_memory": record.own_memory, "own_disk": record.own_disk,
             "pause_seconds": round(record.pause, 4),

@@ -96,6 +96,9 @@ def test_parents_stay_while_their_children_do(store: SnapshotStore) -> None:
 def test_cascade(store: SnapshotStore, own_state: Path) -> None:
     make(Host.current().sandboxes, sandbox("worker", id="ab" * 6, snapshot=IDS["deep"]))
     assert "sandbox worker" in snapshot("rm", "deep").stderr
+    listed = json.loads(snapshot("ls", "--json").output)
+    assert listed == json.loads(snapshot("inspect", *(each["name"] for each in listed)).output)
+    assert {each["name"]: each["sandboxes"] for each in listed}["deep"] == ["worker"]
     assert snapshot("rm", "--cascade", "top").output == "top\n"
     assert names(store) == ["lost"] and Host.current().sandboxes.all() == []
 
