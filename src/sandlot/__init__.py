@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from sandlot.network.hooks import Hooks
     from sandlot.network.policy import Network
     from sandlot.network.published import PublishedPort
+    from sandlot.sandbox.difference import FileChange, FileState
     from sandlot.sandbox.housekeeping import Leftover, Usage, disk_usage, prune
     from sandlot.sandbox.job import Attachment, Job
     from sandlot.sandbox.listing import SandboxInfo
@@ -133,6 +134,8 @@ _LAZY = {
     "Sandbox": "sandlot.sandbox.sandbox",
     "SandboxInfo": "sandlot.sandbox.listing",
     "Secret": "sandlot.secrets.secret",
+    "FileChange": "sandlot.sandbox.difference",
+    "FileState": "sandlot.sandbox.difference",
     "Snapshot": "sandlot.sandbox.snapshots",
     "SnapshotUsage": "sandlot.snapshot.usage",
     "Transfer": "sandlot.files.extract",
@@ -159,6 +162,7 @@ __all__ = [
     "ExecResult",
     "ExecTimeout",
     "ExitStatus",
+    "FileChange",
     "FileError",
     "FileEvent",
     "FileExists",
@@ -168,6 +172,7 @@ __all__ = [
     "FileNotDirectory",
     "FileNotFound",
     "FileReader",
+    "FileState",
     "Files",
     "Flow",
     "FlowRecord",

@@ -6,6 +6,7 @@ line for each piece. Files are named relative to the description.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 SECTOR = 512
@@ -33,3 +34,23 @@ def describe(pieces: Sequence[tuple[str, int, int]]) -> str:
             raise ValueError(f"{name!r} cannot name an extent")
         lines.append(f'RW {length // SECTOR} FLAT "{name}" {offset // SECTOR}')
     return _HEAD + "\n".join(lines) + "\n"
+
+
+def pieces_of(description: str) -> list[tuple[str, int, int]]:
+    """The opposite of `describe`.
+
+    Raises:
+        ValueError: it did not come from there.
+
+    >>> pieces_of(describe([("a.img", 0, 1024)]))
+    [('a.img', 0, 1024)]
+    """
+    pieces = []
+    for line in description.removeprefix(_HEAD).splitlines():
+        found = re.fullmatch(r'RW ([0-9]{1,12}) FLAT "([^"/]+)" ([0-9]{1,12})', line)
+        if found is None:
+            raise ValueError(f"{line[:80]!r} is no extent")
+        pieces.append((found[2], int(found[3]) * SECTOR, int(found[1]) * SECTOR))
+    if describe(pieces) != description:
+        raise ValueError("another program described it")
+    return pieces

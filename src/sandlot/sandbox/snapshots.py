@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sandlot.errors import SnapshotError, SnapshotNotFound, WrongState
 from sandlot.sandbox.host import Host
@@ -19,6 +20,7 @@ from sandlot.snapshot.usage import SnapshotUsage, usage_of
 if TYPE_CHECKING:
     from sandlot.network.hooks import Hooks
     from sandlot.network.policy import Network
+    from sandlot.sandbox.difference import FileChange
     from sandlot.sandbox.sandbox import Sandbox, SandboxCreation
 
 
@@ -185,6 +187,83 @@ class Snapshot:
             return await started(made)
 
         return SandboxCreation(make)
+
+    async def diff(self, other: Snapshot) -> Sequence[FileChange]:
+        """The files that differ between this snapshot and another one, by path.
+
+            for change in await before.diff(after):
+                print(change.change, change.path)
+
+        Both are brought up for it, without a network and with their programs stopped. Times and
+        extended attributes are not compared, nor what a sandbox itself writes (`/etc/hostname` and
+        the like).
+
+        Raises:
+            SnapshotError: they have different images.
+            SnapshotNotFound: one was removed.
+            SnapshotDamaged: a file of one is not what it was.
+        """
+        from sandlot.sandbox.difference import difference
+
+        return await difference(self._host, self._folder, other._folder)
+
+    async def export(
+        self, target: str | os.PathLike[str] | BinaryIO, *, level: int = 3,
+        progress: Callable[[str, float | None], object] | None = None,
+    ) -> None:  # fmt: skip
+        """Write it into one file, which `import_` reads here and on other machines.
+
+            await snap.export("ml-ready.snapshot")
+
+        It is an OCI image layout in a tar archive, compressed. No value of a secret is in it, and
+        nothing of this host: where secrets come from, name servers, files of certificates.
+
+        Args:
+            target: a path, where the file is there whole or not at all; or a stream of bytes.
+            level: of the compression, from 1 to 19.
+            progress: called with `export` and the fraction that is done.
+
+        Raises:
+            SnapshotNotFound: it was removed.
+            SnapshotDamaged: a file of it is not what it was.
+            StateError, ResourceError: the target cannot be written.
+        """
+        from sandlot.sandbox.exchange import export_snapshot
+
+        await export_snapshot(self._host, self._folder, target, level=level, progress=progress)
+
+    @classmethod
+    async def import_(
+        cls, source: str | os.PathLike[str] | BinaryIO, name: str | None = None, *,
+        disk_only: bool = False, progress: Callable[[str, float | None], object] | None = None,
+    ) -> Snapshot:  # fmt: skip
+        """Take a snapshot out of a file that `export` wrote.
+
+            snap = await Snapshot.import_("ml-ready.snapshot", "theirs")
+
+        Everything is checked by its digest. What is here already, such as the image, is shared. Of
+        its policy, what opens private networks or this host is left out. Take files only from those
+        whose programs you would run: the machine's state is read by the engine (confined).
+
+        Args:
+            source: a path, or a stream of bytes.
+            name: the one that it had when None.
+            disk_only: its disk alone, also where the saved machine cannot go on.
+            progress: called with `import` and the fraction that is done.
+
+        Raises:
+            NameTaken, ConfigError: the name.
+            SnapshotError: it is no file of a snapshot.
+            SnapshotDamaged: it is cut off, was changed, or says what cannot be; nothing is kept.
+            SnapshotMismatch: the saved machine does not fit this host, with what differs; found
+                before anything was copied.
+            StateError, ResourceError: it cannot be read, or there is no room.
+        """
+        from sandlot.sandbox.exchange import import_snapshot
+
+        host = Host.current()
+        made = await import_snapshot(host, source, name, disk_only=disk_only, progress=progress)
+        return cls(host, made)
 
     async def remove(self, *, cascade: bool = False) -> None:
         """Remove it.

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+PIECE = 1 << 16
+"""Bytes of a piece of a sparse file."""
+ZEROS = bytes(PIECE)
+_READ = 1 << 20
 
 
 def digest(path: Path) -> str:
@@ -14,24 +20,53 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digest_sparse(path: Path) -> str:
-    """The digest of a sparse file's data and where it lies; holes are skipped."""
-    found = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        size, position = os.fstat(file.fileno()).st_size, 0
-        while position < size:
-            try:
-                start = os.lseek(file.fileno(), position, os.SEEK_DATA)
-            except OSError:
+class SparseDigest:
+    """The digest of a file's contents and where they lie, told piece by piece in order. Pieces of
+    zeros are left out, so that it does not matter where the file has holes."""
+
+    def __init__(self) -> None:
+        self._found = hashlib.sha256()
+
+    def add(self, at: int, piece: bytes) -> None:
+        """A piece as `sparse_pieces` gives them."""
+        self._found.update(at.to_bytes(8, "big"))
+        self._found.update(piece)
+
+    def hexdigest(self, size: int) -> str:
+        """Of a file of `size` bytes."""
+        self._found.update(size.to_bytes(8, "big"))
+        return self._found.hexdigest()
+
+
+def sparse_pieces(descriptor: int) -> Iterator[tuple[int, bytes]]:
+    """What is in an open file besides zeros: (offset, bytes) in order. Offsets are multiples of
+    PIECE, and so are lengths, but the last one's at the end of the file."""
+    size, position = os.fstat(descriptor).st_size, 0
+    while position < size:
+        try:
+            start = os.lseek(descriptor, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
                 break
-            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
-            for at in range(start, end, 1 << 20):
-                piece = os.pread(file.fileno(), min(1 << 20, end - at), at)
-                if piece.strip(b"\0"):
-                    found.update(at.to_bytes(8, "big"))
-                    found.update(piece)
-            position = end
-    return found.hexdigest()
+            raise
+        end = os.lseek(descriptor, start, os.SEEK_HOLE)
+        start -= start % PIECE
+        position = min(end + -end % PIECE, size)
+        for at in range(start, position, _READ):
+            data = os.pread(descriptor, min(_READ, position - at), at)
+            for offset in range(0, len(data), PIECE):
+                piece = data[offset : offset + PIECE]
+                if piece != ZEROS[: len(piece)]:
+                    yield at + offset, piece
+
+
+def digest_sparse(path: Path) -> str:
+    """The digest of a sparse file, wherever its holes are."""
+    found = SparseDigest()
+    with path.open("rb", buffering=0) as file:
+        for at, piece in sparse_pieces(file.fileno()):
+            found.add(at, piece)
+        return found.hexdigest(os.fstat(file.fileno()).st_size)
 
 
 def marks(paths: Iterable[Path]) -> list[int]:

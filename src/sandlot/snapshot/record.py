@@ -80,7 +80,8 @@ class SnapshotRecord:
     """A snapshot. `created` is in seconds since 1970, sizes are in bytes.
 
     `machine` is None when only the disk was saved. `parent` is the id of the snapshot that its
-    sandbox was restored from, or empty. `digests` are of all files that make it up, by their paths
+    sandbox was restored from, or empty. `origin` is the id that it had where it was exported, if it
+    came in a file. `digests` are of all files that make it up, by their paths
     below its folder.
     """
 
@@ -97,6 +98,7 @@ class SnapshotRecord:
     own_disk: int = 0
     pause: float = 0.0
     digests: dict[str, str] = field(default_factory=dict)
+    origin: str = ""
     format: int = FORMAT
 
     @property

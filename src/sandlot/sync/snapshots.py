@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sandlot.errors import SnapshotError
 from sandlot.network.hooks import Hooks
@@ -17,6 +18,7 @@ from sandlot.snapshot.usage import SnapshotUsage
 from sandlot.sync.portal import run
 
 if TYPE_CHECKING:
+    from sandlot.sandbox.difference import FileChange
     from sandlot.sync.facade import Sandbox
 
 
@@ -99,6 +101,27 @@ class Snapshot:
             )  # fmt: skip
 
         return Sandbox(run(make()))
+
+    def diff(self, other: Snapshot) -> Sequence[FileChange]:
+        """See `sandlot.Snapshot.diff`."""
+        return run(self._snapshot.diff(other._snapshot))
+
+    def export(
+        self, target: str | os.PathLike[str] | BinaryIO, *, level: int = 3,
+        progress: Callable[[str, float | None], object] | None = None,
+    ) -> None:  # fmt: skip
+        """See `sandlot.Snapshot.export`."""
+        run(self._snapshot.export(target, level=level, progress=progress))
+
+    @classmethod
+    def import_(
+        cls, source: str | os.PathLike[str] | BinaryIO, name: str | None = None, *,
+        disk_only: bool = False, progress: Callable[[str, float | None], object] | None = None,
+    ) -> Snapshot:  # fmt: skip
+        """See `sandlot.Snapshot.import_`."""
+        return cls(
+            run(origin.Snapshot.import_(source, name, disk_only=disk_only, progress=progress))
+        )
 
     def remove(self, *, cascade: bool = False) -> None:
         """See `sandlot.Snapshot.remove`."""

@@ -11,6 +11,8 @@ import struct
 
 CLUSTER_BITS = 17
 CLUSTER = 1 << CLUSTER_BITS
+_HEADER = struct.Struct(">4sIQIIQIIQQIIQQQQII")
+_DIRTY = 1 << 0
 _EXTENDED_L2 = 1 << 4
 _LAZY_REFCOUNTS = 1 << 0
 _REFCOUNT_ORDER = 4  # 16 bits each
@@ -25,8 +27,7 @@ def empty_overlay(size: int) -> bytes:
     tables = -(-size // _L2_SPAN)
     if size % 512 or not 0 < tables <= CLUSTER // 8:
         raise ValueError(f"a disk of {size} bytes")
-    header = struct.pack(
-        ">4sIQIIQIIQQIIQQQQII",
+    header = _HEADER.pack(
         b"QFI\xfb", 3, 0, 0, CLUSTER_BITS, size, 0, tables, 3 * CLUSTER, CLUSTER, 1, 0, 0,
         _EXTENDED_L2, _LAZY_REFCOUNTS, 0, _REFCOUNT_ORDER, 104,
     )  # fmt: skip
@@ -35,3 +36,28 @@ def empty_overlay(size: int) -> bytes:
     struct.pack_into(">Q", image, CLUSTER, 2 * CLUSTER)
     struct.pack_into(">4H", image, 2 * CLUSTER, 1, 1, 1, 1)
     return bytes(image)
+
+
+def check_overlay(start: bytes | bytearray, most: int) -> None:
+    """Refuse an overlay that is not of the kind above, or of a disk of more than `most` bytes:
+    one from a stranger could name other files of the host. `start` are its first bytes.
+
+    Raises:
+        ValueError: with what is wrong.
+    """
+    if len(start) < _HEADER.size:
+        raise ValueError("it is cut off")
+    (
+        magic, version, backing, backing_length, bits, size, encryption, tables, _, _, _, saved, _,
+        incompatible, _, _, order, length,
+    ) = _HEADER.unpack_from(start)  # fmt: skip
+    if magic != b"QFI\xfb" or version != 3 or bits != CLUSTER_BITS or order != _REFCOUNT_ORDER:
+        raise ValueError("it is no overlay of this kind")
+    if backing or backing_length:
+        raise ValueError("it names a file below it")
+    if encryption or saved or incompatible & ~(_DIRTY | _EXTENDED_L2):
+        raise ValueError("it uses features that no overlay of this kind has")
+    if not incompatible & _EXTENDED_L2 or not _HEADER.size <= length <= CLUSTER:
+        raise ValueError("it is no overlay of this kind")
+    if not 0 < size <= most or size % 512 or tables > CLUSTER // 8:
+        raise ValueError(f"it is a disk of {size} bytes")
