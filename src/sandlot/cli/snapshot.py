@@ -1,4 +1,4 @@
-"""`sandlot snapshot create | ls | inspect | rm | rename | tag`."""
+"""`sandlot snapshot create | ls | inspect | rm | rename | tag`, and what snapshot_files.py has."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from sandlot.cli.options import Whole
 from sandlot.cli.output import ago, as_json, human_size, table
+from sandlot.cli.snapshot_files import diff, export, import_
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 @click.group(cls=Whole, epilog="Example: sandlot snapshot create box ready; sandlot restore ready")
 def snapshot() -> None:
     """Save sandboxes with all that runs in them; list, name and remove what was saved."""
+
+
+for command in (export, import_, diff):
+    snapshot.add_command(command)
 
 
 @snapshot.command(
