@@ -12,7 +12,18 @@ import json
 import sys
 from pathlib import Path
 
-from bench import files, gateway, images, intercept, life, network, pull, sandboxes, throughput
+from bench import (
+    files,
+    gateway,
+    images,
+    intercept,
+    life,
+    network,
+    pull,
+    sandboxes,
+    snapshots,
+    throughput,
+)
 from bench.measure import Row, heading, line
 from sandlot.image import build_debian_image
 from sandlot.sandbox.host import Host
@@ -27,6 +38,7 @@ BENCHES = {
     **network.BENCHES,
     **intercept.BENCHES,
     **gateway.BENCHES,
+    **snapshots.BENCHES,
 }
 
 

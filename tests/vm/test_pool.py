@@ -28,11 +28,6 @@ async def snap(sb: Sandbox) -> Snapshot:
     return await sb.snapshot()
 
 
-async def full(pool: Pool) -> None:
-    while pool.ready < pool.size:
-        await asyncio.sleep(0.02)
-
-
 async def test_what_is_taken_runs_and_is_replaced(snap: Snapshot) -> None:
     try:
         async with Pool(snap, size=2) as pool:
@@ -43,7 +38,7 @@ async def test_what_is_taken_runs_and_is_replaced(snap: Snapshot) -> None:
                 assert shown.text.split() == ["ready", "1", first.name]
                 assert '"N": "1"' in await first.files.read_text("/run/sandlot/restored")
                 assert (await second.exec("echo =$N=", check=True)).text == "==\n"
-                await full(pool)
+                await pool.full()
             third = await pool.take()
         async with third:  # the caller's, though the pool is closed
             assert (await third.exec("cat /dev/shm/state")).text == "ready\n"

@@ -114,6 +114,17 @@ class Pool:
             raise
         return self
 
+    async def full(self) -> None:
+        """Wait until as many stand ready as were asked for.
+
+        Raises:
+            WrongState: the pool is closed, or was closed meanwhile.
+        """
+        while self.ready < self.size:
+            if not self._open:
+                raise WrongState("the pool is closed")
+            await self._change()
+
     async def take(self, *, env: Mapping[str, str] | None = None) -> Sandbox:
         """A running sandbox, which is the caller's from now on: `remove` it, or use `async with`.
 

@@ -169,6 +169,10 @@ class Pool:
         run(self._pool.start(wait=wait))
         return self
 
+    def full(self) -> None:
+        """See `sandlot.Pool.full`."""
+        run(self._pool.full())
+
     def take(self, *, env: Mapping[str, str] | None = None) -> Sandbox:
         """See `sandlot.Pool.take`."""
         from sandlot.sync.facade import Sandbox
