@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +23,8 @@ from sandlot import (
     WrongState,
     sync,
 )
+
+CLI = str(Path(sys.executable).with_name("sandlot"))
 
 
 @pytest.fixture
@@ -91,6 +96,46 @@ async def test_what_is_wrong_is_told_to_who_opens_it(image: str) -> None:
         await Pool(image, keep_free="900T").start()
     with contextlib.suppress(SandboxError):
         assert not [each for each in await Sandbox.list() if each.record.name.startswith("pool-")]
+
+
+async def cli(*words: str) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        CLI, *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_from_the_command_line(image: str) -> None:
+    status, _, said = await cli("pool", "take", "nothing-here")
+    assert status == 125 and "no pool named 'nothing-here'" in said
+    keeper = await asyncio.create_subprocess_exec(
+        CLI, "pool", "run", "ours", image, "-n", "1", "-m", "256M", stderr=asyncio.subprocess.PIPE
+    )
+    assert keeper.stderr is not None
+    try:
+        assert await keeper.stderr.readline() == b"1 of 1 are ready\n"
+        _, listed, _ = await cli("pool", "ls", "--json")
+        (pool,) = json.loads(listed)
+        assert (pool["name"], pool["source"], pool["size"]) == ("ours", image, 1)
+        status, _, said = await cli("pool", "run", "ours", image)
+        assert status == 125 and "runs already" in said
+        status, taken, said = await cli("pool", "take", "ours", "-e", "A=b")
+        assert status == 0, said
+        sandbox = await Sandbox.get(taken.strip())
+        try:
+            assert (await sandbox.exec("echo $A")).text == "b\n"
+            assert (await cli("pool", "stop", "ours"))[:2] == (0, "ours\n")
+            assert await keeper.wait() == 0
+            assert (await sandbox.exec("echo $A")).text == "b\n"
+        finally:
+            await sandbox.remove()
+        assert (await cli("pool", "ls", "--json"))[1] == "[]\n"
+    finally:
+        if keeper.returncode is None:
+            keeper.terminate()
+            await keeper.wait()
 
 
 def test_without_await(image: str) -> None:

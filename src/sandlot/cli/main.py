@@ -48,6 +48,7 @@ COMMANDS = {
     "flows": ("network", "Show what a sandbox reached and what it was refused"),
     "port": ("network", "Show where published ports are on the host"),
     "image": ("image", "Build, fetch, load, save, list and remove images"),
+    "pool": ("pool", "Keep sandboxes ready that are taken in milliseconds"),
     "doctor": ("doctor", "Say what this machine can do, and what mends the rest"),
     "completion": ("completion", "Print the completion script for a shell"),
 }

@@ -49,7 +49,7 @@ FORWARDED: tuple[type[Message], ...] = (
 
 
 @contextlib.contextmanager
-def _short(path: Path) -> Iterator[str]:
+def socket_name(path: Path) -> Iterator[str]:
     """A name for a socket path that fits the 108 bytes of sun_path, however deep the folder is."""
     if len(os.fsencode(path)) < 100:
         yield str(path)
@@ -82,7 +82,7 @@ class Door:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.setblocking(False)
-            with _short(self._path) as name:
+            with socket_name(self._path) as name:
                 before = os.umask(0o177)
                 try:
                     listener.bind(name)
@@ -243,7 +243,7 @@ async def connect(path: Path, name: str) -> GuestSession | None:
     """A session with a sandbox that another program runs, or None when nobody answers."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with _short(path) as where:
+        with socket_name(path) as where:
             sock.connect(where)
         sock.setblocking(False)
     except OSError as error:

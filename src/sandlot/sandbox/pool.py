@@ -11,7 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from sandlot.errors import ConfigError, ResourceError, SandboxError, SnapshotNotFound, WrongState
+from sandlot.errors import (
+    ConfigError,
+    ExecError,
+    ResourceError,
+    SandboxError,
+    SnapshotNotFound,
+    WrongState,
+)
 from sandlot.sandbox.naming import readable_name
 from sandlot.sandbox.options import check_env
 from sandlot.sandbox.sandbox import Sandbox
@@ -223,6 +230,7 @@ class Pool:
                 name, image=str(self._source), detached=self._detached, **self._options
             )
         try:
+            await _warm(made)
             await made.pause()
         except BaseException:
             with contextlib.suppress(SandboxError):
@@ -272,6 +280,14 @@ class Pool:
         traceback: TracebackType | None,
     ) -> None:  # fmt: skip
         await self.close()
+
+
+async def _warm(sandbox: Sandbox) -> None:
+    """Run a program once or twice: an emulated machine translates code when it first meets it, and
+    the agent of any machine has read what it needs."""
+    for command in (["/proc/1/exe"], ["/bin/sh", "-c", ":"]):
+        with contextlib.suppress(ExecError):  # an image may have no shell
+            await sandbox.exec(command, timeout=30)
 
 
 async def _removed(sandbox: Sandbox) -> None:

@@ -149,8 +149,8 @@ def test_the_program_waits_for_its_threads() -> None:
     script = (
         "import sys, threading\n"
         "from sandlot.cli.main import run\n"
-        "ended = threading.Event()\n"
-        "threading.Thread(target=lambda: (ended.wait(0.2), print('thread', flush=True))).start()\n"
+        "main = threading.main_thread()\n"
+        "threading.Thread(target=lambda: (main.join(), print('thread', flush=True))).start()\n"
         "sys.argv = ['sandlot', '--version']\n"
         "run()"
     )

@@ -59,7 +59,7 @@ def test_what_it_says() -> None:
     authority = Authority("b" * 100, now=NOW)
     ca = x509.load_pem_x509_certificate(authority.certificate_pem)
     constraints = ca.extensions.get_extension_for_class(x509.BasicConstraints)
-    assert constraints.critical and constraints.value.ca and constraints.value.path_length == 0
+    assert constraints.critical and constraints.value.ca and constraints.value.path_length is None
     assert ca.not_valid_after_utc - NOW <= module.LIFE
     pem = authority.leaf_pem("api.example.com", NOW, NOW + LEAF_LIFE)
     leaf = x509.load_pem_x509_certificate(pem)
@@ -102,3 +102,33 @@ def test_the_key_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_old_versions_are_refused() -> None:
     authority = Authority("box")
     assert authority.server_context("a.example", []).minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+def test_who_trusts_a_parent_trusts_the_authorities_of_its_forks() -> None:
+    """Three generations back, by the certificates that come with a host's own."""
+    line = [Authority("parent")]
+    for name in ("child", "grandchild", "third", "fourth"):
+        line.append(Authority(name, parent=line[-1]))
+    for trusted, works in zip(line, (False, True, True, True, True), strict=True):
+        assert handshake(line[-1], trusted) == works
+    assert not handshake(line[0], line[1])
+    assert not handshake(Authority("stranger"), line[0])
+
+
+def handshake(server: Authority, trusted: Authority) -> bool:
+    """Whether a client that trusts only one authority believes what another one says."""
+    client = ssl.create_default_context(cadata=trusted.certificate_pem.decode())
+    (a, b), (c, d) = (ssl.MemoryBIO(), ssl.MemoryBIO()), (ssl.MemoryBIO(), ssl.MemoryBIO())
+    ours = client.wrap_bio(a, b, server_hostname="api.example.com")
+    theirs = server.server_context("api.example.com", []).wrap_bio(c, d, server_side=True)
+    for _ in range(4):
+        for side in (ours, theirs):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLCertVerificationError:
+                return False
+            c.write(b.read())
+            a.write(d.read())
+    return ours.version() is not None
