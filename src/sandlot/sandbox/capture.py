@@ -11,9 +11,9 @@ import contextlib
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sandlot.engine.memory import PAGE, GuestMemory, Run, buffer, prepare
 from sandlot.errors import SandboxError, WrongState
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from sandlot.sandbox.owned import OwnedMachine
     from sandlot.sandbox.owner import Owner
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class _Capture:
             await self._machine.prepare_overlay(place, overlay)
             if copying is not None:
                 await copying
-            runs, pause = await self._still(guest, room, layers, active, overlay)
+            runs, pause = await to_the_end(self._still(guest, room, layers, active, overlay))
         except BaseException:
             if copying is not None:
                 with contextlib.suppress(BaseException):
@@ -122,9 +124,9 @@ class _Capture:
         frozen = [*(path.name for path in layers), self._layer_name(layers, active)]
         own = 0
         if room is not None:
-            own = await asyncio.to_thread(self._put_down, room, runs)
+            own = await to_the_end(asyncio.to_thread(self._put_down, room, runs))
             room.close()
-        await asyncio.to_thread(self._link, frozen)
+        await to_the_end(asyncio.to_thread(self._link, frozen))
         record = machine_record(self._owner, self._owned) if guest is not None else None
         return Captured(record, frozen, pause, own)
 
@@ -136,11 +138,12 @@ class _Capture:
         session = self._owned.session
         frozen = [*(path.name for path in layers), self._layer_name(layers, active)]
         if active.parent != overlay.parent:
+            overlay.with_name(frozen[-1]).unlink(missing_ok=True)  # of one that failed
             link_or_copy(active, overlay.with_name(frozen[-1]))
         runs: list[Run] = []
         began = time.monotonic()
-        await session.freeze(sync=guest is None)
         try:
+            await session.freeze(sync=guest is None)
             session.channel.hold(True)
             await self._machine.pause()
             try:
@@ -217,9 +220,9 @@ async def put_aside(owner: Owner, owned: OwnedMachine, idle: Callable[[], bool])
         await asyncio.to_thread(copy_sparse, MemoryFiles(folder.memory).full, full)
         room = buffer(guest.size)
         await asyncio.to_thread(prepare, room, guest.own())
-        await session.freeze()
-        session.channel.hold(True)
         try:
+            await session.freeze()
+            session.channel.hold(True)
             if not idle():
                 raise WrongState("somebody uses it")
             await machine.pause()
@@ -230,7 +233,7 @@ async def put_aside(owner: Owner, owned: OwnedMachine, idle: Callable[[], bool])
             write_json(part / "machine.json", {"machine": asdict(record), "restored": {}})
             MemoryFiles.begin(folder.memory, full)
             full.unlink()
-            clear(folder.saved)
+            folder.drop_saved()
             part.rename(folder.saved)
         except BaseException:
             with contextlib.suppress(SandboxError):
@@ -247,6 +250,22 @@ def _put_full(full: Path, room: mmap.mmap, runs: list[Run]) -> None:
     with full.open("r+b") as file:
         put_pages(file.fileno(), room, runs)
     room.close()
+
+
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Wait for work that must not be left in its middle; a cancellation comes after its end."""
+    task = asyncio.ensure_future(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        with contextlib.suppress(BaseException):
+            task.result()
+        raise asyncio.CancelledError
+    return task.result()
 
 
 def _copied(guest: GuestMemory, room: mmap.mmap) -> list[Run]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from typing import TYPE_CHECKING
 
 from sandlot.errors import SandboxError
@@ -55,7 +54,7 @@ class Sleep:
 
     def forget(self) -> None:
         """End a sandbox that sleeps: what was saved of its machine is lost."""
-        shutil.rmtree(self._owner.folder.saved, ignore_errors=True)
+        self._owner.folder.drop_saved()
         self.asleep = False
         self._owner.finish()
 

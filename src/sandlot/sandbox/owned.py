@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import shutil
 import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -75,6 +74,7 @@ class OwnedMachine:
             BootError: the guest did not come up.
             ImageError: the guest cannot mount the image.
         """
+        folder.tidy()
         if folder.saved.exists():
             return await cls._go_on(host, folder, record)
         engine, template = await host.template(record.memory, record.cpus)
@@ -148,7 +148,7 @@ class OwnedMachine:
         if self.restored is None:
             return
         restored, self.restored = self.restored, None
-        shutil.rmtree(self.folder.saved)
+        self.folder.drop_saved()
         if not restored:
             await self.session.thaw()
             return

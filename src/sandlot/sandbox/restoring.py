@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sandlot.errors import ConfigError, SnapshotError, SnapshotNotFound
 from sandlot.sandbox.arguments import flag
-from sandlot.sandbox.capture import clear, link_folder
+from sandlot.sandbox.capture import clear, link_folder, to_the_end
 from sandlot.sandbox.naming import readable_name
 from sandlot.sandbox.options import check_env, network_options
 from sandlot.sandbox.policy import check_policy
@@ -159,7 +159,7 @@ async def make_child(
         try:
             if origin.machine is not None:
                 await _link_memory(host, origin, folder)
-            await asyncio.to_thread(_link, origin, folder, record, env)
+            await to_the_end(asyncio.to_thread(_link, origin, folder, record, env))
         except FileNotFoundError as error:
             if origin.folder.path.exists():
                 raise
@@ -174,7 +174,7 @@ async def _link_memory(host: Host, origin: Origin, folder: SandboxFolder) -> Non
     memory = origin.folder.memory
     for last in (False, False, True):
         try:
-            await asyncio.to_thread(memory.link_to, folder.memory)
+            await to_the_end(asyncio.to_thread(memory.link_to, folder.memory))
             return
         except FileNotFoundError:
             if last or memory.full.exists() or not origin.folder.path.exists():
@@ -197,7 +197,7 @@ async def _whole_memory(host: Host, origin: Origin) -> None:
         if not memory.full_is_right():
             with full_disk():
                 await asyncio.to_thread(origin.folder.verify, whole=True)
-                await asyncio.to_thread(memory.make_full)
+                await to_the_end(asyncio.to_thread(memory.make_full))
     if origin.snapshot:
         await asyncio.to_thread(bound, host.snapshots, limit, keep=origin.folder)
 

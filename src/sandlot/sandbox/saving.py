@@ -15,8 +15,15 @@ from typing import TYPE_CHECKING
 
 from sandlot.engine.config import DISK_OFFSET
 from sandlot.engine.qemu.overlay import empty_overlay
-from sandlot.errors import ConfigError, ResourceError, SandboxNotFound, SnapshotError, WrongState
-from sandlot.sandbox.capture import Captured, capture, link_folder
+from sandlot.errors import (
+    ConfigError,
+    ResourceError,
+    SandboxNotFound,
+    SnapshotError,
+    StateError,
+    WrongState,
+)
+from sandlot.sandbox.capture import Captured, capture, link_folder, to_the_end
 from sandlot.sandbox.naming import readable_name
 from sandlot.sandbox.sizes import check_name, parse_size
 from sandlot.snapshot.cache import bound
@@ -92,10 +99,10 @@ async def save_running(
     chosen, marked = checked_name(store, name), checked_tags(tags)
     limit = cache_limit(owner.host)
     async with _ready(owner):
-        with store.making() as folder, full_disk():
+        with full_disk(), store.making() as folder:
             captured = await capture(owner, folder, memory=memory)
-            found = await asyncio.to_thread(
-                _seal, owner.host, folder, owner.record, chosen, marked, captured
+            found = await to_the_end(
+                asyncio.to_thread(_seal, owner.host, folder, owner.record, chosen, marked, captured)
             )
     await asyncio.to_thread(bound, store, limit)
     owner.event("snapshot", snapshot=chosen, snapshot_id=found.id, pause=round(captured.pause, 4))
@@ -126,9 +133,11 @@ async def save_stopped(
                 f"sandbox {record.name!r} was never started: its disk is empty",
                 hint="start it first, or make another one from its image",
             )
-        with store.making() as folder, full_disk():
-            captured = await asyncio.to_thread(_save_disk, sandbox, record, folder)
-            return await asyncio.to_thread(_seal, host, folder, record, chosen, marked, captured)
+        with full_disk(), store.making() as folder:
+            captured = await to_the_end(asyncio.to_thread(_save_disk, sandbox, record, folder))
+            return await to_the_end(
+                asyncio.to_thread(_seal, host, folder, record, chosen, marked, captured)
+            )
     finally:
         lock.release()
 
@@ -212,7 +221,7 @@ async def fork_point(owner: Owner) -> AsyncIterator[tuple[SnapshotFolder, Captur
     Raises:
         as `save_running`
     """
-    with owner.host.snapshots.making() as folder, full_disk():
+    with full_disk(), owner.host.snapshots.making() as folder:
         async with _ready(owner):
             captured = await capture(owner, folder, root=True)
         yield folder, captured
@@ -225,8 +234,9 @@ def full_disk() -> Iterator[None]:
 
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, StateError) as error:
+        cause = error.__cause__ if isinstance(error, StateError) else error
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ResourceError(
                 "no space left on the host for the snapshot; nothing of it was kept",
                 hint="free some (`sandlot df`, `sandlot prune`), or set SANDLOT_DATA to another disk",

@@ -110,11 +110,13 @@ class MemoryFiles:
             os.utime(self._seal)
 
     def make_full(self) -> None:
-        """Make `full` from the chain.
+        """Make `full` from the chain. Nobody else may do so at the same time.
 
         Raises:
             SnapshotDamaged: a file of pages is not whole.
         """
+        for left in self.folder.glob(".full*"):
+            left.unlink()  # by a program that died
         partial = self.folder / f".full-{os.getpid()}"
         try:
             copy_sparse(self.root, partial)

@@ -131,8 +131,9 @@ class SnapshotStore:
         path = self._root / f".new-{secrets.token_hex(6)}"
         path.mkdir(mode=0o700)
         folder = SnapshotFolder(path)
-        lock = FileLock.take(folder.lock_path)
+        lock = None
         try:
+            lock = FileLock.take(folder.lock_path)
             yield folder
         finally:
             if lock is not None:

@@ -157,6 +157,27 @@ class SandboxFolder:
         """A saved machine that goes on at the next start; a folder that may be missing."""
         return self.path / "saved"
 
+    def drop_saved(self) -> None:
+        """Forget a saved machine, at once or not at all."""
+        going = self.path / f".saved.{os.urandom(4).hex()}"
+        with contextlib.suppress(FileNotFoundError):
+            self.saved.rename(going)
+            _remove_tree(going)
+
+    def tidy(self) -> None:
+        """Remove what a program left here that died while it saved; its owner alone may."""
+        for path in self.path.glob(".*"):
+            if path.is_dir():
+                _remove_tree(path)
+            else:
+                path.unlink(missing_ok=True)
+        if not (self.path / "disk").exists():
+            return
+        layers, active = self.disk_files()
+        for path in (self.path / "disk").iterdir():
+            if path != active and path not in layers:
+                path.unlink(missing_ok=True)
+
     @property
     def memory(self) -> Path:
         """The folder of the memory that its machine was restored from."""

@@ -82,3 +82,10 @@ def test_pages_of_a_machine_of_another_size_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SnapshotDamaged, match="another size"):
         memory.make_full()
     assert not list(memory.folder.glob(".full*"))
+
+
+def test_what_a_dead_program_had_begun_to_make_is_removed(tmp_path: Path) -> None:
+    memory = base(tmp_path)
+    (memory.folder / ".full-1").write_bytes(b"half")
+    memory.make_full()
+    assert not list(memory.folder.glob(".full*"))

@@ -241,3 +241,32 @@ def test_a_lock_is_left_to_a_child(tmp_path: Path) -> None:
 def test_a_large_record_is_read_whole(folders: SandboxFolders) -> None:
     env = {f"NAME_{number}": "x" * 1000 for number in range(200)}
     assert make(folders, record(env=env)).record().env == env
+
+
+def test_what_died_while_it_saved_is_tidied_away(folders: SandboxFolders) -> None:
+    folder = make(folders, record())
+    (folder.path / ".saved.new").mkdir()
+    (folder.path / ".saved.new" / "full").write_bytes(b"x")
+    (folder.path / ".run.json.1.ab").write_text("{")
+    folder.tidy()  # no disk yet
+    (folder.path / "disk").mkdir()
+    for name in ("0-ab", "1-cd", "2-ef"):
+        (folder.path / "disk" / name).write_bytes(b"x")
+    folder.write_disk_files(["0-ab"], "1-cd")
+    folder.tidy()
+    assert not list(folder.path.glob(".*"))
+    assert sorted(path.name for path in (folder.path / "disk").iterdir()) == ["0-ab", "1-cd"]
+    assert folder.record().name == "box"
+
+
+def test_a_saved_machine_is_forgotten_at_once(
+    folders: SandboxFolders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make(folders, record())
+    folder.drop_saved()  # there is none
+    folder.saved.mkdir()
+    (folder.saved / "state").write_bytes(b"x")
+    # As by a program that is killed before the files are gone.
+    monkeypatch.setattr("sandlot.state.records._remove_tree", lambda path: None)
+    folder.drop_saved()
+    assert not folder.saved.exists()

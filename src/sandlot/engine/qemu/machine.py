@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import mmap
 import os
 import socket
@@ -186,10 +187,13 @@ class QemuMachine(Machine):
         finally:
             os.close(descriptor)
         # Not `live`: that would give up the disks, for another machine to take them over.
-        await self._monitor.execute(
-            "xen-save-devices-state", filename=f"/dev/fdset/{number}", live=False
-        )
-        await self._monitor.take_back(number)
+        try:
+            await self._monitor.execute(
+                "xen-save-devices-state", filename=f"/dev/fdset/{number}", live=False
+            )
+        finally:
+            with contextlib.suppress(SandboxError):
+                await self._monitor.take_back(number)
 
     def memory(self) -> GuestMemory:
         return GuestMemory(self.pid, self._config.ram, self._config.memory)
