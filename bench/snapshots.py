@@ -11,16 +11,6 @@ from pathlib import Path
 from bench.measure import Row, row
 from sandlot import Pool, Sandbox
 
-# Writes `sys.argv[1]` MiB of memory and keeps them.
-DIRTY = """
-import os, sys, time
-kept, page = bytearray(int(sys.argv[1]) << 20), os.urandom(4096)
-for at in range(0, len(kept), 4096):
-    kept[at : at + 4096] = page
-print('ready', flush=True)
-time.sleep(1e6)
-"""
-
 
 @contextlib.asynccontextmanager
 async def _dirty(megabytes: int) -> AsyncIterator[Sandbox]:
@@ -28,12 +18,8 @@ async def _dirty(megabytes: int) -> AsyncIterator[Sandbox]:
     async with Sandbox.create(image="demo", memory="512M") as sandbox:
         await sandbox.exec(["/bin/true"])
         if megabytes:
-            job = await sandbox.spawn(
-                ["/usr/bin/python3", "-c", DIRTY, str(megabytes)], detached=True
-            )
-            attached = await job.attach()
-            assert await attached.read()  # the guest's program has written
-            await attached.close()
+            fill = f"head -c {megabytes}M /dev/urandom > /dev/shm/dirty"
+            await sandbox.exec(fill, check=True)
         yield sandbox
 
 

@@ -5,6 +5,7 @@ Which hosts those are is asked of this machine's own clients when the tests run.
 
 from __future__ import annotations
 
+import asyncio
 from urllib.parse import urlsplit
 
 import pytest
@@ -82,3 +83,30 @@ async def test_npm(net_image: str) -> None:
         )
         assert result.exit_code == 0, result.stdout + result.stderr
         assert reached(sandbox) == {host}
+
+
+async def test_prepare_once_and_branch(net_image: str) -> None:
+    """The job that snapshots are for: install, save, a hundred workers, their results gathered."""
+    async with Sandbox.create(
+        image=net_image, memory="512M", network=Network(allow=rules(pip_hosts()))
+    ) as sandbox:
+        await sandbox.files.upload(bundle(), "/etc/ssl/certs/ca-certificates.crt")
+        await sandbox.files.upload(pip_wheel(), "/tmp/pip.whl")
+        pip = "python3 /tmp/pip.whl/pip --cert /etc/ssl/certs/ca-certificates.crt"
+        await sandbox.exec(f"{pip} install --target /opt/lib iniconfig", timeout=230, check=True)
+        snap = await sandbox.snapshot()
+    work = "import iniconfig, os; n = int(os.environ['WORKER_ID']); print(n, n * n)"
+    slots = asyncio.Semaphore(8)
+
+    async def worker(number: int) -> str:
+        async with slots, snap.restore(
+            f"w-{number}", env={"WORKER_ID": str(number), "PYTHONPATH": "/opt/lib"},
+            network=Network.deny_all(),
+        ) as child:  # fmt: skip
+            return (await child.exec(["python3", "-c", work], check=True)).text
+
+    try:
+        results = await asyncio.gather(*(worker(number) for number in range(100)))
+    finally:
+        await snap.remove()
+    assert results == [f"{number} {number * number}\n" for number in range(100)]

@@ -254,6 +254,31 @@ async def test_programs_learn_of_a_restore(image: str) -> None:
         await snap.remove()
 
 
+async def test_terminals_pipes_and_servers_go_on(image: str) -> None:
+    shell = "stty -echo; echo ready; while read line; do echo got $line; done"
+    pipe = "python3 -c 'import time; [(print(n, flush=True), time.sleep(0.05)) for n in range(10**6)]' | tee /root/piped"
+    async with Sandbox.create(image=image, memory="512M") as sandbox:
+        terminal = await sandbox.spawn(["sh", "-c", shell], tty=True, stdin=True, detached=True)
+        await sandbox.spawn(["sh", "-c", pipe], detached=True)
+        while b"ready" not in b"".join([piece.data for piece in await terminal.logs()]):
+            await asyncio.sleep(0.05)
+        async with sandbox.fork() as twin:
+            jobs = {job.id: job for job in await twin.jobs()}
+            assert all(job.status == "running" for job in jobs.values())
+            before = await twin.files.read_text("/root/piped")
+            async with await jobs[terminal.id].attach(input=True) as attached:
+                assert attached.stdin is not None
+                await attached.stdin.write(b"hello\n")
+                said = b""
+                while b"got hello" not in said:
+                    piece = await attached.read()
+                    assert piece is not None
+                    said += piece.data
+            while len(await twin.files.read_text("/root/piped")) <= len(before):
+                await asyncio.sleep(0.05)
+        assert b"got hello" not in b"".join([piece.data for piece in await terminal.logs()])
+
+
 async def test_many_restores_at_once(counting: Sandbox) -> None:
     snap = await counting.snapshot()
     snap.folder.memory.drop_full()  # the first makes it for all
