@@ -135,7 +135,6 @@ COVERED_ELSEWHERE = {
     "sandbox/pool_door.py": "tests/vm/test_pool.py",
     "cli/pool.py": "tests/vm/test_pool.py",
     "sandbox/pool.py": "tests/vm/test_pool.py",
-    "sandbox/capture.py": "tests/vm/test_snapshot.py",
     "sandbox/branching.py": "tests/vm/test_snapshot.py",
     "sandbox/restoring.py": "tests/vm/test_snapshot.py",
     "sandbox/saving.py": "tests/vm/test_snapshot.py",

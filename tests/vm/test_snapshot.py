@@ -20,6 +20,7 @@ from sandlot import (
     WrongState,
     prune,
 )
+from sandlot.sandbox.capture import joins_layers
 from sandlot.sandbox.host import Host
 from sandlot.snapshot.memory import DEEPEST
 
@@ -115,12 +116,15 @@ async def test_deep_trees_are_flattened(counting: Sandbox) -> None:
     for number in range(DEEPEST + 2):
         await counting.exec(f"echo {number} >> /root/all; echo {number} > /root/own-{number}")
         snap = await counting.snapshot()
-    assert len(snap.record.layers) <= DEEPEST + 1
+    engine = await Host.current().engine()
+    # What QEMU cannot join safely stays; it is as right, and slower.
+    most = DEEPEST + 1 if joins_layers(engine.version) else 3 * DEEPEST
+    assert len(snap.record.layers) <= most
     for depth in range(DEEPEST + 2):
         async with snap.restore() as child:
             await child.exec(f"echo child {depth} >> /root/all; echo {depth} > /dev/shm/{depth}")
             snap = await child.snapshot()
-        assert len(snap.record.layers) <= DEEPEST + 1
+        assert len(snap.record.layers) <= most
         assert snap.folder.memory.depth <= DEEPEST + 1
     snap.folder.memory.drop_full()
     async with snap.restore() as last:

@@ -110,6 +110,30 @@ def _kill_machines(but: tuple[int, ...] = ()) -> None:
                 os.kill(int(path.name), signal.SIGKILL)
 
 
+async def test_the_machine_dies_while_it_is_saved(parent: Sandbox, seed: int) -> None:
+    acts: dict[str, Act] = {
+        "snapshot": lambda: parent.snapshot("new"), "fork": lambda: parent.fork("twin"),
+    }  # fmt: skip
+    dice = random.Random(seed)
+    for what, act in acts.items():
+        steps = await count(act)
+        for at in sorted(dice.sample(range(1, steps + 1), 5)):
+            await _forget()
+            struck = Steps(lambda _: _kill_machines(), at)
+            with struck.watching(), contextlib.suppress(SandboxError):
+                async with asyncio.timeout(PATIENCE):
+                    await act()
+            await _forget()
+            await nothing_half_made()
+            async with asyncio.timeout(PATIENCE):
+                await parent.stop(kill=True)
+            assert parent.status == "stopped", (seed, what, at)
+            await parent.start()
+            assert (await parent.exec("cat /root/disk", check=True)).text == "kept\n"
+            assert strays_of(parent.folder.path) == [], (seed, what, at)
+        await _forget()
+
+
 async def _forget() -> None:
     """Remove what an operation made, if it did."""
     for name in ("twin", "child"):

@@ -51,15 +51,22 @@ class GuestMemory:
         self._start = _mapping(pid, ram, size)
 
     def own(self) -> list[Run]:
-        """Which pages are the machine's own, in order."""
-        descriptor = os.open(f"/proc/{self._pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        """Which pages are the machine's own, in order.
+
+        Raises:
+            SandboxError: the process is gone.
+        """
         try:
+            descriptor = os.open(f"/proc/{self._pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
             try:
-                return self._scan(descriptor)
-            except OSError:  # before Linux 6.7
-                return self._read(descriptor)
-        finally:
-            os.close(descriptor)
+                try:
+                    return self._scan(descriptor)
+                except OSError:  # before Linux 6.7
+                    return self._read(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise SandboxError(f"the machine's page tables cannot be read: {error}") from error
 
     def _scan(self, descriptor: int) -> list[Run]:
         regions = ctypes.create_string_buffer(24 * _MOST_REGIONS)

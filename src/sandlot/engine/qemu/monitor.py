@@ -6,7 +6,9 @@ The library is imported on first use: a restore needs no command, so `sandlot ru
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from sandlot.errors import SandboxError
@@ -30,14 +32,10 @@ class Monitor:
         Raises:
             SandboxError: QEMU refused it or is gone.
         """
-        from qemu.qmp import QMPError
-
-        try:
+        with _refused(command):
             async with self._lock:
                 client = await self._connect()
             return await client.execute(command, arguments)
-        except (QMPError, OSError, EOFError) as error:
-            raise SandboxError(f"QEMU refused `{command}`: {error}") from error
 
     async def give(self, name: str, descriptor: int) -> None:
         """Hand over an open file under a name for later commands.
@@ -45,9 +43,7 @@ class Monitor:
         Raises:
             SandboxError: QEMU refused it or is gone.
         """
-        async with self._lock:
-            client = await self._connect()
-        client.send_fd_scm(descriptor)
+        await self._send(descriptor)
         await self.execute("getfd", fdname=name)
 
     async def lend(self, descriptor: int) -> int:
@@ -56,10 +52,8 @@ class Monitor:
         Raises:
             SandboxError: QEMU refused it or is gone.
         """
-        async with self._lock:
-            client = await self._connect()
         self._lent += 1
-        client.send_fd_scm(descriptor)
+        await self._send(descriptor)
         await self.execute("add-fd", **{"fdset-id": self._lent})
         return self._lent
 
@@ -67,11 +61,18 @@ class Monitor:
         """End what `lend` began, once nothing uses it."""
         await self.execute("remove-fd", **{"fdset-id": number})
 
+    async def _send(self, descriptor: int) -> None:
+        with _refused("an open file"):
+            async with self._lock:
+                client = await self._connect()
+            client.send_fd_scm(descriptor)
+
     async def _connect(self) -> QMPClient:
         if self._client is None:
             from qemu.qmp import QMPClient
 
-            assert self._socket is not None
+            if self._socket is None:
+                raise SandboxError("QEMU has ended")
             client = QMPClient("sandlot")
             client.logger.setLevel("CRITICAL")
             await client.connect(self._socket)
@@ -89,3 +90,13 @@ class Monitor:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+@contextlib.contextmanager
+def _refused(what: str) -> Iterator[None]:
+    from qemu.qmp import QMPError
+
+    try:
+        yield
+    except (QMPError, OSError, EOFError) as error:
+        raise SandboxError(f"QEMU refused `{what}`: {error}") from error
