@@ -19,6 +19,7 @@ from bench import (
     intercept,
     life,
     network,
+    phases,
     pull,
     sandboxes,
     snapshots,
@@ -39,6 +40,7 @@ BENCHES = {
     **intercept.BENCHES,
     **gateway.BENCHES,
     **snapshots.BENCHES,
+    **phases.BENCHES,
 }
 
 
