@@ -172,6 +172,15 @@ async def branches(image: str, *, rounds: int, seed: int, say: Any = print) -> T
                 if time.monotonic() > deadline:
                     raise AssertionError("the load does not begin")
                 await asyncio.sleep(0.2)
+            begun = "SELECT count(DISTINCT who) FROM account"
+            query = (
+                "import sqlite3; base = sqlite3.connect('/root/load.db', timeout=60); "
+                f"print(base.execute('{begun}').fetchone()[0])"
+            )
+            while (await sb.exec(["python3", "-c", query])).text.strip() != "2":
+                if time.monotonic() > deadline:
+                    raise AssertionError("a writer of the database does not begin")
+                await asyncio.sleep(0.2)
             await _goes_on(sb)
             for number in range(1, rounds + 1):
                 await asyncio.sleep(dice.random() * 0.5)  # a moment that nobody chose

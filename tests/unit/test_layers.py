@@ -131,6 +131,7 @@ COVERED_ELSEWHERE = {
     "engine/qemu/machine.py": "tests/vm/test_life.py",
     "engine/qemu/monitor.py": "tests/vm/test_life.py",
     "guest/agent.py": "tests/unit/cli/test_doctor.py",
+    "sandbox/capture.py": "tests/vm/test_snapshot.py",
     "sandbox/hibernation.py": "tests/vm/test_hibernate.py",
     "sandbox/pool_door.py": "tests/vm/test_pool.py",
     "cli/pool.py": "tests/vm/test_pool.py",

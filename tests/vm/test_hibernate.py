@@ -63,6 +63,13 @@ async def test_an_idle_sandbox_sleeps_and_a_call_wakes_it(sleeper: Sandbox) -> N
     await asleep(sleeper)
     async with sleeper.fork() as twin:
         assert (await twin.exec("cat /dev/shm/memory", check=True)).text == "kept\n"
+    # What it changed before it slept is all that a snapshot of it has of its own.
+    snap = await sleeper.snapshot()
+    assert snap.record.own_memory < 100 << 20 and snap.usage().own < 100 << 20
+    snap.folder.memory.drop_full()
+    async with snap.restore() as child:
+        assert (await child.exec("cat /dev/shm/memory", check=True)).text == "kept\n"
+    await snap.remove()
 
 
 async def test_a_program_that_runs_keeps_it_awake(sleeper: Sandbox) -> None:

@@ -90,8 +90,10 @@ async def test_what_is_wrong_is_told_to_who_opens_it(image: str) -> None:
             Pool(image, **wrong)
     with pytest.raises(ConfigError):
         Pool("")
-    with pytest.raises(ImageNotFound):
+    with pytest.raises(ImageNotFound, match="no snapshot named 'no-such-thing', and no image"):
         await Pool("no-such-thing").start()
+    with pytest.raises(ConfigError, match="colour="):
+        await Pool(image, colour="red").start()
     with pytest.raises(ResourceError, match="left"):
         await Pool(image, keep_free="900T").start()
     with contextlib.suppress(SandboxError):

@@ -69,7 +69,8 @@ async def parent(
         assert await asked(sandbox, 1) == "value"
         yield sandbox
     for snapshot in await Snapshot.list():
-        await snapshot.remove(cascade=True)
+        if snapshot.record.sandbox == sandbox.name:
+            await snapshot.remove(cascade=True)
 
 
 async def test_children_have_the_secrets_and_no_snapshot_the_value(

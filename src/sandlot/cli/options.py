@@ -264,7 +264,7 @@ def machine_options(function: F) -> F:
             default="stop",
             show_default=True,
             metavar="ACTION",
-            help="What --idle-timeout does.",
+            help="What --idle-timeout does: stop or hibernate.",
         ),
         click.option(
             "--idle-timeout",

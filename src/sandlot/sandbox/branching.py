@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -126,7 +127,9 @@ class Branching(Life):
         from sandlot.sandbox.restoring import Changes
 
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_FORKS:
-            raise ConfigError(f"count {count!r} is not a number from 1 to {MOST_FORKS}")
+            raise ConfigError(
+                f"count {count!r} is not a number from 1 to {MOST_FORKS}", hint="use for example 4"
+            )
         if names is not None and len(set(names)) != count:
             raise ConfigError(f"{len(set(names))} different names for {count} forks")
         wanted = list(names) if names is not None else [None] * count
@@ -182,7 +185,7 @@ class Branching(Life):
             async with fork_point(self._owner) as (folder, captured):
                 record = self._owner.record
                 yield (
-                    Origin(folder, record, captured.layers, captured.machine),
+                    Origin(folder, record, captured.layers, captured.machine, created=time.time()),
                     self._owner.grants(),
                 )
             return
@@ -193,7 +196,10 @@ class Branching(Life):
             folder = SnapshotFolder(self._host.paths.snapshots / str(answer["folder"]))
             machine = MachineRecord(**answer["machine"])
             record = self._folder.record()
-            yield Origin(folder, record, list(answer["layers"]), machine), Grants()
+            yield (
+                Origin(folder, record, list(answer["layers"]), machine, created=time.time()),
+                Grants(),
+            )
 
 
 async def prepare_child(

@@ -87,7 +87,7 @@ class _Capture:
     async def run(self) -> Captured:
         place = self._owned.disk_place
         layers, active = self._folder.disk_files()
-        if len(layers) >= DEEPEST and joins_layers(self._owned.facts["version"]):
+        if len(layers) >= DEEPEST:
             await self._machine.flatten_disk(place)
             # Until this is written down the layers between are still read, and say nothing new.
             self._folder.write_disk_files([layers[0].name], active.name)
@@ -185,25 +185,13 @@ class _Capture:
             link_or_copy(memory.full, memory.root)
             memory.seal_full()
             return sum(count for _, count in runs) * PAGE
-        memory.seal_full()
-        if self._base.depth < DEEPEST:
-            self._base.link_to(memory.folder, full=False)
-            return write_pages(memory.pages(memory.depth + 1), room, runs).size
-        link_or_copy(self._base.root, memory.root)
-        return write_joined(memory.pages(1), memory.full, [*self._base.chain()[1:]], runs).size
+        return put_changes(self._base, memory, room, runs)
 
     def _link(self, frozen: list[str]) -> None:
         self._target.disk.mkdir(mode=0o700)
         for name in frozen:
             link_or_copy(self._folder.path / "disk" / name, self._target.disk / name)
         link_folder(self._folder.image.parent, self._target.image)
-
-
-def joins_layers(version: str) -> bool:
-    """Whether this QEMU can join the layers of a disk while its machine runs. Before 8.1 one with
-    clusters that are written in part ends in a failed assertion (`skip_bytes < pnum`)."""
-    numbers = [int(each) for each in version.split(".")[:2] if each.isdigit()]
-    return numbers >= [8, 1]
 
 
 async def put_aside(owner: Owner, owned: OwnedMachine, idle: Callable[[], bool]) -> None:
@@ -223,8 +211,9 @@ async def put_aside(owner: Owner, owned: OwnedMachine, idle: Callable[[], bool])
     part.mkdir(mode=0o700)
     try:
         guest = machine.memory()
-        full = part / "full"
-        await asyncio.to_thread(copy_sparse, MemoryFiles(folder.memory).full, full)
+        base, memory = MemoryFiles(folder.memory), MemoryFiles(part / "memory")
+        memory.folder.mkdir(mode=0o700)
+        await asyncio.to_thread(copy_sparse, base.full, memory.full)
         room = buffer(guest.size)
         await asyncio.to_thread(prepare, room, guest.own())
         try:
@@ -235,11 +224,11 @@ async def put_aside(owner: Owner, owned: OwnedMachine, idle: Callable[[], bool])
             await machine.pause()
             await machine.save_devices(part / "state")
             runs = await asyncio.to_thread(_copied, guest, room)
-            await asyncio.to_thread(_put_full, full, room, runs)
+            await asyncio.to_thread(_put_aside, base, memory, room, runs)
             record = machine_record(owner, owned)
             write_json(part / "machine.json", {"machine": asdict(record), "restored": {}})
-            MemoryFiles.begin(folder.memory, full)
-            full.unlink()
+            clear(folder.memory)
+            memory.folder.rename(folder.memory)
             folder.drop_saved()
             part.rename(folder.saved)
         except BaseException:
@@ -253,9 +242,21 @@ async def put_aside(owner: Owner, owned: OwnedMachine, idle: Callable[[], bool])
         clear(part)
 
 
-def _put_full(full: Path, room: mmap.mmap, runs: list[Run]) -> None:
-    with full.open("r+b") as file:
+def put_changes(base: MemoryFiles, memory: MemoryFiles, room: mmap.mmap, runs: list[Run]) -> int:
+    """Write the pages that were changed beside a whole memory which has them, over the files that
+    `base` is made of; the bytes that they take are returned."""
+    memory.seal_full()
+    if base.depth < DEEPEST:
+        base.link_to(memory.folder, full=False)
+        return write_pages(memory.pages(memory.depth + 1), room, runs).size
+    link_or_copy(base.root, memory.root)
+    return write_joined(memory.pages(1), memory.full, [*base.chain()[1:]], runs).size
+
+
+def _put_aside(base: MemoryFiles, memory: MemoryFiles, room: mmap.mmap, runs: list[Run]) -> None:
+    with memory.full.open("r+b") as file:
         put_pages(file.fileno(), room, runs)
+    put_changes(base, memory, room, runs)
     room.close()
 
 

@@ -88,6 +88,12 @@ def check_policy(
         raise ConfigError(
             f"idle_action {idle_action!r} is not known", hint="use 'stop' or 'hibernate'"
         )
+    idle = parse_duration(idle_timeout, "idle_timeout") or 0.0
+    if idle_action != "stop" and not idle:
+        raise ConfigError(
+            f"idle_action {idle_action!r} needs idle_timeout",
+            hint='use for example idle_timeout="10m" (--idle-timeout 10m)',
+        )
     policy = RestartPolicy.parse(text(restart, "restart", 'restart="on-failure:3"'))
     if policy.restarts and not detached:
         raise ConfigError(
@@ -103,7 +109,7 @@ def check_policy(
     grace = 0.0 if stop_grace in (0, "0") else parse_duration(stop_grace, "stop_grace")
     return {
         "pids": pids,
-        "idle_timeout": parse_duration(idle_timeout, "idle_timeout") or 0.0,
+        "idle_timeout": idle,
         "idle_action": idle_action,
         "max_duration": parse_duration(max_duration, "max_duration") or 0.0,
         "restart": restart,

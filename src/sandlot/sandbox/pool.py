@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import os
 from collections import deque
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sandlot.errors import (
     ConfigError,
     ExecError,
+    ImageNotFound,
     ResourceError,
     SandboxError,
     SnapshotNotFound,
@@ -65,7 +67,10 @@ class Pool:
         """
         for what, value in (("size", size), ("parallel", parallel)):
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
-                raise ConfigError(f"{what} {value!r} is not a number from 1 to {MOST}")
+                raise ConfigError(
+                    f"{what} {value!r} is not a number from 1 to {MOST}",
+                    hint=f"use for example {what}=8",
+                )
         if "name" in options:
             raise ConfigError("a pool names its sandboxes itself", hint="leave name= out")
         if not isinstance(source, (Snapshot, str)) or not source:
@@ -87,6 +92,14 @@ class Pool:
         self._open = False
         self.problem: SandboxError | None = None
         """Why the last sandbox could not be made; None when it could."""
+
+    def __repr__(self) -> str:
+        return f"<Pool of {self._described()} {self.ready}/{self.size} ready>"
+
+    def _described(self) -> str:
+        if self._snapshot is not None:
+            return f"snapshot {self._snapshot.name!r}"
+        return f"{self._source!r}" if isinstance(self._source, str) else repr(self._source)
 
     @property
     def ready(self) -> int:
@@ -110,9 +123,25 @@ class Pool:
         else:
             with contextlib.suppress(SnapshotNotFound):
                 self._snapshot = await Snapshot.get(self._source)
+        maker = Sandbox.create if self._snapshot is None else Snapshot.restore
+        known = inspect.signature(maker).parameters
+        for name in self._options:
+            if name not in known:
+                raise ConfigError(
+                    f"{name}= is not for a pool of {self._described()}",
+                    hint="memory and processors of a snapshot are as they were saved"
+                    if name in ("memory", "cpus")
+                    else "",
+                )
         self._open = True
         try:
-            await self._make()  # what is wrong is told to who opens it
+            try:
+                await self._make()  # what is wrong is told to who opens it
+            except ImageNotFound as error:
+                raise ImageNotFound(
+                    f"there is no snapshot named {self._source!r}, and no image: {error.message}",
+                    hint=f"`sandlot snapshot ls` lists snapshots; {error.hint}",
+                ) from error
             self._refill()
             while wait and self._making:
                 await self._change()

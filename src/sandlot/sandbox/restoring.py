@@ -241,7 +241,7 @@ def origin_of(folder: SnapshotFolder, *, disk_only: bool = False) -> Origin:
         SnapshotNotFound, SnapshotDamaged
     """
     record = folder.record()
-    folder.verify()
+    folder.verify(disk_only=disk_only)
     machine = None if disk_only else record.machine_record
     try:
         source = record.sandbox_record

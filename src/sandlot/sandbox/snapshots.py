@@ -285,7 +285,7 @@ class Snapshot:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise WrongState(
                 f"snapshot {self.name!r} has children: {', '.join(names[:3])}{more}",
-                hint="remove those first, or all of them with cascade=True (--cascade)",
+                hint="remove those first, or all of them with --cascade (cascade=True)",
             )
         for each in sandboxes:
             await (await Sandbox.get(each)).remove()

@@ -92,7 +92,7 @@ def _check_machine(machine: MachineRecord, parts: dict[str, Part]) -> set[str]:
         or not 0 < machine.memory < 1 << 43 or machine.memory % PAGE
         or not 0 < machine.disk <= DEVICE_SIZE or not 0 <= machine.staged <= DEVICE_SIZE
         or machine.disk % SECTOR or machine.staged % SECTOR
-        or not 0 <= machine.main < 1 << 32
+        or not 0 <= machine.main < 1 << 64
         or not re.fullmatch("(?:[0-9a-f]{2}){1,64}", machine.token)
     )  # fmt: skip
     if wrong:

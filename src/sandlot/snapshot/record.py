@@ -131,7 +131,9 @@ def read_record(folder: Path) -> SnapshotRecord:
             data["name"] = folder.name
         return SnapshotRecord(**data)
     except FileNotFoundError:
-        raise SnapshotNotFound(f"no snapshot is named {folder.name!r}") from None
+        raise SnapshotNotFound(
+            f"no snapshot is named {folder.name!r}", hint="`sandlot snapshot ls` lists them"
+        ) from None
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise SnapshotDamaged(
             f"the record of snapshot {folder.name!r} cannot be read: {error}",

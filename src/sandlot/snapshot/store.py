@@ -13,7 +13,7 @@ import json
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,47 +75,60 @@ class SnapshotFolder:
             names += ["state", *(f"memory/{path.name}" for path in self.memory.chain())]
         return names
 
-    def verify(self, *, whole: bool = False) -> None:
+    def verify(self, *, whole: bool = False, disk_only: bool = False) -> None:
         """Refuse a snapshot that is not what it was when it was made.
 
         The files are read once per boot of the host, and again when size or time of one changed.
 
         Args:
             whole: read them in any case.
+            disk_only: only those of the disk, when something else is damaged.
 
         Raises:
             SnapshotDamaged: with the file.
         """
         record = self.record()
+        wanted = {
+            name: digest for name, digest in record.digests.items()
+            if not disk_only or name.startswith("disk/")
+        }  # fmt: skip
         try:
-            now = self._marks(record)
+            now = self._marks(record) if not disk_only else self._seal(wanted)
         except FileNotFoundError as error:
             if not self.path.exists():
-                raise SnapshotNotFound(f"snapshot {record.name!r} was removed") from None
+                raise SnapshotNotFound(
+                    f"snapshot {record.name!r} was removed", hint="`sandlot snapshot ls` lists them"
+                ) from None
             raise self._damaged(Path(error.filename).name, "it is missing") from None
         if not whole:
             with contextlib.suppress(OSError, ValueError):
                 if json.loads((self.path / VERIFIED).read_text()) == now:
                     return
-        for name, expected in record.digests.items():
+        for name, expected in wanted.items():
             if digest_sparse(self.path / name) != expected:
                 raise self._damaged(name, "it was changed or cut off")
-        write_json(self.path / VERIFIED, now)
+        if not disk_only:
+            write_json(self.path / VERIFIED, now)
 
     def note_verified(self, record: SnapshotRecord) -> None:
         """The files were read at this moment and are right."""
         write_json(self.path / VERIFIED, self._marks(record))
 
     def _marks(self, record: SnapshotRecord) -> dict[str, Any]:
-        return {
-            "boot": boot_identity(),
-            "marks": marks(self.path / name for name in record.digests),
-        }
+        return self._seal(record.digests)
+
+    def _seal(self, names: Iterable[str]) -> dict[str, Any]:
+        return {"boot": boot_identity(), "marks": marks(self.path / name for name in names)}
 
     def _damaged(self, name: str, why: str) -> SnapshotDamaged:
         return SnapshotDamaged(
             f"snapshot {self.path.name!r} is damaged: {name}: {why}",
-            hint="nothing was run from it; remove it, and make it again or import it",
+            hint="nothing was run from it; "
+            + (
+                "remove it, and make it again or import it"
+                if name.startswith("disk/")
+                else "its disk may be whole: restore with --disk-only (disk_only=True)"
+            ),
         )
 
 
@@ -251,5 +264,8 @@ class SnapshotStore:
         try:
             folder.path.rename(doomed)
         except FileNotFoundError:
-            raise SnapshotNotFound(f"no snapshot is named {folder.path.name!r}") from None
+            raise SnapshotNotFound(
+                f"no snapshot is named {folder.path.name!r}",
+                hint="`sandlot snapshot ls` lists them",
+            ) from None
         shutil.rmtree(doomed, ignore_errors=True)

@@ -52,6 +52,7 @@ def test_fields_of_a_record() -> None:
         ({"idle_timeout": "soon"}, "idle_timeout 'soon'"),
         ({"max_duration": 0}, "max_duration 0"),
         ({"idle_action": "sleep"}, "is not known"),
+        ({"idle_action": "hibernate"}, "needs idle_timeout"),
         ({"idle_action": "explode"}, "not known"),
         ({"restart": "sometimes", "detached": True}, "not a restart policy"),
         ({"restart": "always:3", "detached": True}, "not a restart policy"),

@@ -120,7 +120,7 @@ def build_argv(
             if disk.concatenated:
                 node = f"driver=vmdk,node-name=d{index},file=f{index}"
             argv += ["-blockdev", f"{file},{mode}", "-blockdev", f"{node},{mode}"]
-        argv += ["-device", f"virtio-blk-pci,drive=d{index},id=disk{index}"]
+        argv += ["-device", f"virtio-blk-pci,drive=d{index},id=disk{index},{_TOLD}"]
     if guarded and config.memory <= DISK_OFFSET:
         argv += ["-device", "virtio-balloon-pci,id=balloon,free-page-reporting=on"]
     # The first: a state saved on one command line is else refused on another that differs in names.
@@ -133,6 +133,11 @@ def build_argv(
         argv += ["-kernel", str(config.kernel), "-initrd", str(config.initrd)]
         argv += ["-append", config.cmdline]
     return argv
+
+
+# What fails on the host is told to the guest; QEMU would else stop the machine when the host's disk
+# is full, and nobody would let it go on.
+_TOLD = "werror=report,rerror=report"
 
 
 def _layered(index: int, disk: Disk) -> list[str]:

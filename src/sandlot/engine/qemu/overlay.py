@@ -1,22 +1,24 @@
 """An empty QCOW2 overlay, as bytes. Pure.
 
-Where it lies over is said on QEMU's command line, so the header names no backing file. Clusters
-of 128 KiB have 32 parts of 4 KiB each (extended L2 entries): a write of a page copies nothing of
-what is below it. Source: QEMU docs/interop/qcow2.txt.
+Where it lies over is said on QEMU's command line, so the header names no backing file. Clusters are
+of 4 KiB, as the blocks of the guest's file system: a write copies nothing of what is below it.
+(Larger ones with subclusters would do the same, but QEMU 7.2 dies when it joins layers of such.)
+Source: QEMU docs/interop/qcow2.txt.
 """
 
 from __future__ import annotations
 
 import struct
 
-CLUSTER_BITS = 17
+CLUSTER_BITS = 12
 CLUSTER = 1 << CLUSTER_BITS
 _HEADER = struct.Struct(">4sIQIIQIIQQIIQQQQII")
 _DIRTY = 1 << 0
-_EXTENDED_L2 = 1 << 4
 _LAZY_REFCOUNTS = 1 << 0
 _REFCOUNT_ORDER = 4  # 16 bits each
-_L2_SPAN = CLUSTER // 16 * CLUSTER  # bytes of disk that one L2 table describes
+_L2_SPAN = CLUSTER // 8 * CLUSTER  # bytes of disk that one L2 table describes
+_FIRST = 3  # clusters before the table of L2 tables
+_MOST_CLUSTERS = CLUSTER // 2  # that one block of refcounts describes
 
 
 def empty_overlay(size: int) -> bytes:
@@ -25,16 +27,17 @@ def empty_overlay(size: int) -> bytes:
     Clusters: the header, the table of refcounts, its one block, the table of L2 tables.
     """
     tables = -(-size // _L2_SPAN)
-    if size % 512 or not 0 < tables <= CLUSTER // 8:
+    clusters = _FIRST + -(-tables * 8 // CLUSTER)
+    if size % 512 or tables <= 0 or clusters > _MOST_CLUSTERS:
         raise ValueError(f"a disk of {size} bytes")
     header = _HEADER.pack(
-        b"QFI\xfb", 3, 0, 0, CLUSTER_BITS, size, 0, tables, 3 * CLUSTER, CLUSTER, 1, 0, 0,
-        _EXTENDED_L2, _LAZY_REFCOUNTS, 0, _REFCOUNT_ORDER, 104,
+        b"QFI\xfb", 3, 0, 0, CLUSTER_BITS, size, 0, tables, _FIRST * CLUSTER, CLUSTER, 1, 0, 0,
+        0, _LAZY_REFCOUNTS, 0, _REFCOUNT_ORDER, 104,
     )  # fmt: skip
-    image = bytearray(4 * CLUSTER)
+    image = bytearray(clusters * CLUSTER)
     image[: len(header)] = header  # the end of the extensions, zeros, follows
     struct.pack_into(">Q", image, CLUSTER, 2 * CLUSTER)
-    struct.pack_into(">4H", image, 2 * CLUSTER, 1, 1, 1, 1)
+    struct.pack_into(f">{clusters}H", image, 2 * CLUSTER, *[1] * clusters)
     return bytes(image)
 
 
@@ -55,9 +58,9 @@ def check_overlay(start: bytes | bytearray, most: int) -> None:
         raise ValueError("it is no overlay of this kind")
     if backing or backing_length:
         raise ValueError("it names a file below it")
-    if encryption or saved or incompatible & ~(_DIRTY | _EXTENDED_L2):
+    if encryption or saved or incompatible & ~_DIRTY:
         raise ValueError("it uses features that no overlay of this kind has")
-    if not incompatible & _EXTENDED_L2 or not _HEADER.size <= length <= CLUSTER:
+    if not _HEADER.size <= length <= CLUSTER:
         raise ValueError("it is no overlay of this kind")
-    if not 0 < size <= most or size % 512 or tables > CLUSTER // 8:
+    if not 0 < size <= most or size % 512 or tables > -(-most // _L2_SPAN):
         raise ValueError(f"it is a disk of {size} bytes")

@@ -61,10 +61,10 @@ qemu -nodefaults -no-user-config -no-reboot -display none
 -device virtserialport,chardev=channel,name=sandlot.0
 -blockdev driver=file,node-name=f0,filename=/i/a.erofs,locking=off,read-only=on
 -blockdev driver=raw,node-name=d0,file=f0,size=68719476736,offset=0,read-only=on
--device virtio-blk-pci,drive=d0,id=disk0
+-device virtio-blk-pci,drive=d0,id=disk0,werror=report,rerror=report
 -blockdev driver=file,node-name=f1,filename=/s/disk.img,locking=off,read-only=off,discard=unmap
 -blockdev driver=raw,node-name=d1,file=f1,size=4294967296,offset=1099511627776,read-only=off,discard=unmap
--device virtio-blk-pci,drive=d1,id=disk1
+-device virtio-blk-pci,drive=d1,id=disk1,werror=report,rerror=report
 -global migration.send-configuration=off -global migration.store-global-state=off
 """
 
