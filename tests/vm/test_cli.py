@@ -226,7 +226,7 @@ def test_more_of_a_life() -> None:
         (["run", "-d", "--restart", "sometimes", "test", "true"], b"not a restart policy"),
         (["run", "--restart", "always", "test", "true"], b"needs a detached sandbox"),
         (["run", "--idle-action", "sleep", "test", "true"], b"hibernate"),
-        (["run", "--idle-timeout", "soon", "test", "true"], b"idle_timeout 'soon'"),
+        (["run", "--idle-timeout", "soon", "test", "true"], b"--idle-timeout 'soon'"),
         (["run", "--stop-signal", "SIGNONE", "test", "true"], b"SIGNONE"),
         (["run", "--pids-limit", "3", "test", "true"], b"too few"),
         (["ps", "--filter", "color=red"], b"filter"),
