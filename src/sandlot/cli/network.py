@@ -47,7 +47,7 @@ _DOCKERS = {
 
 @click.group(
     cls=Networks,
-    epilog="Example: sandlot network explain --allow '*.pypi.org:443' files.pypi.org",
+    epilog="Example: sandlot network explain --allow '*.packages.example:443' files.packages.example",
 )
 def network() -> None:
     """What sandboxes may reach: ask, change it, learn it."""
@@ -127,7 +127,7 @@ def show(name: str, json_: bool) -> None:
 
 @network.command(
     "set",
-    epilog="Examples: sandlot network set box --allow pypi.org --allow files.example.com:443; "
+    epilog="Examples: sandlot network set box --allow packages.example --allow files.example.com:443; "
     "sandlot network set box --network deny",
 )
 @click.argument("name")

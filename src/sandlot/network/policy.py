@@ -44,7 +44,7 @@ class Network:
         ConfigError: a rule or the default is wrong.
 
     Example:
-        Network(allow=["api.example.com", "*.pypi.org:443"], deny=["10.0.0.0/8"])
+        Network(allow=["api.example.com", "*.packages.example:443"], deny=["10.0.0.0/8"])
     """
 
     allow: tuple[str, ...]

@@ -106,7 +106,7 @@ class SandboxNetwork:
             WrongState: it is just being started or changed by another program.
 
         Example:
-            await sb.network.update(Network(allow=["pypi.org"]))
+            await sb.network.update(Network(allow=["packages.example"]))
         """
         if self._owner is not None and self._owner.alive:
             return self._owner.set_network(network)

@@ -67,12 +67,12 @@ def test_allow_means_deny_all_else() -> None:
 
 
 def test_the_product_page_s_policy() -> None:
-    network = Network(allow=["api.openai.com", "*.pypi.org:443"], deny=["10.0.0.0/8"])
+    network = Network(allow=["api.openai.com", "*.packages.example:443"], deny=["10.0.0.0/8"])
     assert allowed(network, f"{PUBLIC}:80", "api.openai.com")
-    assert allowed(network, f"{PUBLIC}:443", "files.pypi.org")
-    assert not allowed(network, f"{PUBLIC}:80", "files.pypi.org")
-    assert not allowed(network, f"{PUBLIC}:443", "pypi.org")
-    assert not allowed(network, "10.0.0.1:443", "files.pypi.org")
+    assert allowed(network, f"{PUBLIC}:443", "files.packages.example")
+    assert not allowed(network, f"{PUBLIC}:80", "files.packages.example")
+    assert not allowed(network, f"{PUBLIC}:443", "packages.example")
+    assert not allowed(network, "10.0.0.1:443", "files.packages.example")
 
 
 @pytest.mark.parametrize(
