@@ -6,6 +6,8 @@ The guest has writers with fsync, an SQLite database in WAL mode that two proces
 processes that come and go, and a connection to a server of the host that is never idle. In each
 round it is saved at a random moment and restored; the child's database passes its integrity check
 and the writers' own accounts agree, in the child and, from time to time, in its disk alone.
+
+What it prints is its result: the seed, each fault as it is met, the totals.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ def database(number):
         base.execute('DELETE FROM account WHERE who = ? AND number < ?', (number, count - 50))
         base.execute('DELETE FROM filler WHERE rowid < (SELECT max(rowid) FROM filler) - 300')
         base.execute('COMMIT')
-        time.sleep(0.02)
+        time.sleep(0.02)  # the pace of the load: the other writer gets its turn
 
 def writer(number):
     count = 0
@@ -52,7 +54,7 @@ def writer(number):
             file.write(hashlib.sha256(data).hexdigest().encode() + data); file.flush()
             os.fsync(file.fileno())
         os.rename(f'/root/w{number}.new', f'/root/w{number}')
-        time.sleep(0.05)
+        time.sleep(0.05)  # the pace of the load
 
 def network(port):
     count = 0
@@ -72,9 +74,9 @@ def network(port):
                         open('/root/wrong', 'w').write('other bytes came back'); os._exit(1)
                     with open('/dev/shm/net.new', 'w') as file: file.write(str(count))
                     os.rename('/dev/shm/net.new', '/dev/shm/net')
-                    time.sleep(0.02)
+                    time.sleep(0.02)  # the pace of the load
         except OSError:
-            time.sleep(0.1)
+            time.sleep(0.1)  # a child's connection was reset: it makes another
 
 def processes():
     while True:

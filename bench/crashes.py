@@ -5,6 +5,7 @@ python -m bench.crashes [OPERATION ...] [--samples N] [--seed N] [--image demo]
 A program of its own does the operation and is killed just before its N-th step, for every N until
 the operation ends by itself (or for a sample of them). After each: every snapshot is whole or gone,
 what it was made of starts again with its files, and no process and no half made file is left.
+What it prints is its result: the seed, the steps, each fault.
 """
 
 from __future__ import annotations

@@ -50,7 +50,8 @@ class _Udp(asyncio.DatagramProtocol):
         self._names = names
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport: asyncio.DatagramTransport = transport  # type: ignore[assignment]
+        assert isinstance(transport, asyncio.DatagramTransport)
+        self._transport = transport
 
     def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
         self._transport.sendto(self._names.answer(data), address)

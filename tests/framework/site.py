@@ -21,7 +21,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from tests.framework.certificates import certificate, write
 from tests.framework.internet import here
-from tests.framework.upstreams import free_port, program
+from tests.framework.upstreams import free_port, nginx_command, nginx_paths, program
 
 EVENTS = 3
 
@@ -140,21 +140,15 @@ def _pages(folder: Path) -> Iterator[int]:
             thread.join()
 
 
-class _Echo(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """`/test.Echo/Shout`: each message comes back in capitals, at once."""
-
-    def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        if call.method != "/test.Echo/Shout":
-            return None
-        return grpc.stream_stream_rpc_method_handler(
-            lambda messages, context: (message.upper() for message in messages)
-        )
-
-
 @contextmanager
 def _calls(address: str, chain: bytes, key: bytes) -> Iterator[int]:
     pool = ThreadPoolExecutor(4)
-    server = grpc.server(pool, handlers=[_Echo()])
+    # `/test.Echo/Shout`: each message comes back in capitals, at once.
+    shout = grpc.stream_stream_rpc_method_handler(
+        lambda messages, context: (message.upper() for message in messages)
+    )
+    echo = grpc.method_handlers_generic_handler("test.Echo", {"Shout": shout})
+    server = grpc.server(pool, handlers=[echo])
     port: int = server.add_secure_port(f"{address}:0", grpc.ssl_server_credentials([(key, chain)]))
     server.start()
     try:
@@ -231,22 +225,10 @@ async def site(folder: Path, host: str, address: str) -> AsyncIterator[Site]:
             _NGINX.format(
                 folder=folder, address=bound, port=port, pages=pages,
                 sockets=next(iter(sockets.sockets)).getsockname()[1],
-                paths="".join(
-                    f"{kind}_temp_path {folder}/{kind};\n"
-                    for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-                ),
+                paths=nginx_paths(folder),
             )
         )  # fmt: skip
-        command = (
-            "nginx",
-            "-c",
-            f"{folder}/nginx.conf",
-            "-e",
-            f"{folder}/error.log",
-            "-p",
-            f"{folder}",
-        )
-        await stack.enter_async_context(program(*command, at=(bound, port)))
+        await stack.enter_async_context(program(*nginx_command(folder), at=(bound, port)))
         yield Site(host, port, calls, authority, _repository(folder))
 
 

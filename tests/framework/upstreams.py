@@ -54,6 +54,17 @@ async def program(*command: str, at: tuple[str, int]) -> AsyncIterator[None]:
         await process.wait()
 
 
+def nginx_command(folder: Path) -> list[str]:
+    """An nginx that reads `nginx.conf` of a folder and writes nowhere else."""
+    return ["nginx", "-c", f"{folder}/nginx.conf", "-e", f"{folder}/error.log", "-p", str(folder)]
+
+
+def nginx_paths(folder: Path) -> str:
+    """The lines of its configuration that keep its temporary files there."""
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
+
+
 @dataclass
 class Nginx:
     """Its ports, by certificate, and where it writes what it was told."""
@@ -85,10 +96,7 @@ async def nginx(folder: Path, host: str, address: str, value: str) -> AsyncItera
     }}
 }}"""
         )
-    paths = "".join(
-        f"{kind}_temp_path {folder}/{kind};\n"
-        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
+    paths = nginx_paths(folder)
     (folder / "nginx.conf").write_text(
         f"""daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;
 events {{}}
@@ -99,16 +107,7 @@ access_log {folder}/access.log all;
 {chr(10).join(servers)}
 }}"""
     )
-    command = (
-        "nginx",
-        "-c",
-        f"{folder}/nginx.conf",
-        "-e",
-        f"{folder}/error.log",
-        "-p",
-        f"{folder}",
-    )
-    async with program(*command, at=(bound, ports["good"])):
+    async with program(*nginx_command(folder), at=(bound, ports["good"])):
         yield Nginx(ports, folder / "ca.pem", folder / "access.log")
 
 

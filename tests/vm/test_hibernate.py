@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sandlot import Sandbox, SandboxNotFound
+from sandlot import Sandbox, SandboxError, SandboxNotFound
+from sandlot.sandbox.branching import prepare_child
+from sandlot.sandbox.owned import OwnedMachine
+from sandlot.sandbox.restoring import Changes, origin_of
+from sandlot.sandbox.secrecy import Grants
 
 SERVER = """
 import socket, time
@@ -147,3 +151,33 @@ asyncio.run(main())
         assert (await left.exec("cat /dev/shm/memory")).text == "kept\n"
     finally:
         await left.remove()
+
+
+async def test_a_machine_that_came_up_and_was_not_thawed_does_not_come_up_twice(
+    sleeper: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its kernel may have written to the disk, which is then not the one that its memory knows."""
+    await sleeper.exec("echo kept > /root/disk; echo lost > /dev/shm/memory; sync", check=True)
+    snap = await sleeper.snapshot()
+    await asleep(sleeper)
+
+    async def killed(_: object) -> None:
+        raise SandboxError("killed before the thaw")
+
+    monkeypatch.setattr(OwnedMachine, "thaw", killed)
+    with pytest.raises(SandboxError, match="killed before"):
+        await sleeper.exec("true")
+    child = await prepare_child(snap._host, origin_of(snap.folder), None, Changes(), Grants(), None)
+    with pytest.raises(SandboxError, match="killed before"):
+        await child.start()
+    overlay = child.folder.disk
+    monkeypatch.undo()
+    try:
+        await sleeper.start()
+        assert (await sleeper.exec("cat /root/disk; ls /dev/shm", check=True)).text == "kept\n"
+        await child.start()  # over a new overlay, with its memory
+        assert (await child.exec("cat /root/disk /dev/shm/memory")).text == "kept\nlost\n"
+        assert child.folder.disk != overlay and not overlay.exists()
+    finally:
+        await child.remove()
+        await snap.remove()

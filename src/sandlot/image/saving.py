@@ -4,7 +4,6 @@ folder. Digests stay what they are."""
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import json
 import os
@@ -13,10 +12,11 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
-from sandlot.errors import ConfigError, ImageError, ResourceError, StateError
+from sandlot.errors import ConfigError, ImageError
 from sandlot.image.compression import Plain
 from sandlot.image.manifest import MAX_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor, parse_manifest
 from sandlot.image.scratch import scratch
+from sandlot.state.target import target_faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,7 +51,7 @@ def save_images(
         for image in images:
             saver.check(image)
         if isinstance(target, Path):
-            with _target_faults(target), _beside(target) as part:
+            with target_faults(target), _beside(target) as part:
                 if format == "oci-dir":
                     part.mkdir()
                     saver.oci(_FolderSink(part))
@@ -217,15 +217,3 @@ def _beside(target: Path) -> Iterator[Path]:
             shutil.rmtree(part, ignore_errors=True)
         else:
             part.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _target_faults(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        kind = ResourceError if error.errno in (errno.ENOSPC, errno.EDQUOT) else StateError
-        raise kind(
-            f"{target} cannot be written: {error.strerror or error}",
-            hint="write to a folder that is yours and has room",
-        ) from error

@@ -47,6 +47,7 @@ from sandlot.snapshot.integrity import digest_sparse, write_out
 from sandlot.snapshot.layout import Part, make_config
 from sandlot.snapshot.record import SnapshotRecord
 from sandlot.snapshot.store import SnapshotFolder
+from sandlot.state.target import target_faults
 
 if TYPE_CHECKING:
     from sandlot.sandbox.host import Host
@@ -101,7 +102,7 @@ async def export_snapshot(
     thread = _Work()
 
     def whole(descriptor: int, path: Path) -> None:
-        with _target_faults(path), _new_file(path) as file:
+        with target_faults(path), _new_file(path) as file:
             _export(descriptor, folder, file, level, tell, thread.check)
 
     def streamed(descriptor: int, stream: BinaryIO) -> None:
@@ -119,7 +120,7 @@ async def export_snapshot(
             if not isinstance(target, str | os.PathLike):
                 streamed(descriptor, target)
             elif (path := Path(target)).exists() and not (path.is_file() or path.is_dir()):
-                with _target_faults(path), path.open("wb") as stream:  # a pipe, a device
+                with target_faults(path), path.open("wb") as stream:  # a pipe, a device
                     streamed(descriptor, stream)
             else:
                 whole(descriptor, path)
@@ -191,18 +192,6 @@ def _new_file(target: Path) -> Iterator[BinaryIO]:
     finally:
         if named:
             part.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _target_faults(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        kind = ResourceError if error.errno in (errno.ENOSPC, errno.EDQUOT) else StateError
-        raise kind(
-            f"{target} cannot be written: {error.strerror or error}",
-            hint="write to a folder that is yours and has room",
-        ) from error
 
 
 def _write_all(stream: BinaryIO, data: bytes) -> None:

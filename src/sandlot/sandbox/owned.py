@@ -75,8 +75,8 @@ class OwnedMachine:
             ImageError: the guest cannot mount the image.
         """
         folder.tidy()
-        if folder.saved.exists():
-            return await cls._go_on(host, folder, record)
+        if folder.saved.exists() and (owned := await cls._go_on(host, folder, record)):
+            return owned
         engine, template = await host.template(record.memory, record.cpus)
         layers, active = folder.disk_files()
         new = not active.exists()
@@ -117,14 +117,30 @@ class OwnedMachine:
         raise AssertionError("unreachable")
 
     @classmethod
-    async def _go_on(cls, host: Host, folder: SandboxFolder, record: SandboxRecord) -> OwnedMachine:
-        """Bring up the machine that was saved, which goes on when it is thawed."""
+    async def _go_on(
+        cls, host: Host, folder: SandboxFolder, record: SandboxRecord
+    ) -> OwnedMachine | None:
+        """Bring up the machine that was saved, which goes on when it is thawed.
+
+        A machine that came up before and was not thawed, since its program was killed, may have
+        written to its disk: it must not go on from the same memory over that. A new child gets a
+        new overlay; one that slept begins from its disk: None.
+        """
         saved = json.loads((folder.saved / "machine.json").read_text())
+        begun = folder.saved / "begun"
+        if begun.exists():
+            if not saved["restored"]:
+                folder.drop_saved()
+                return None
+            from sandlot.sandbox.saving import renew_overlay
+
+            await asyncio.to_thread(renew_overlay, folder, record.disk)
         state = MachineRecord(**saved["machine"])
         engine = await host.engine()
         state.check(engine.facts)
         layers, active = folder.disk_files()
         config = state.config(folder.memory / "full", folder.image, tuple(layers), active)
+        begun.touch()
         machine = await engine.restore(config, folder.saved / "state")
         owned = cls(folder, record, machine)
         owned.disk_place, owned.staged_size, owned.facts = state.place, state.staged, engine.facts

@@ -171,6 +171,15 @@ def new_overlay(sandbox: SandboxFolder, size: int, level: int) -> str:
     return name
 
 
+def renew_overlay(sandbox: SandboxFolder, size: int) -> None:
+    """Throw away what was written over the layers of a disk, with nobody running on it."""
+    layers, active = sandbox.disk_files()
+    sandbox.write_disk_files(
+        [path.name for path in layers], new_overlay(sandbox, size, len(layers))
+    )
+    active.unlink()
+
+
 def _seal(
     host: Host, folder: SnapshotFolder, source: SandboxRecord, name: str, tags: list[str],
     captured: Captured,

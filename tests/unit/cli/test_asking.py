@@ -15,7 +15,7 @@ from sandlot.cli import asking as module
 from sandlot.cli.asking import asking, question
 from sandlot.errors import ConfigError
 from sandlot.network.flow import Decision, Flow
-from sandlot.network.hooks import Hooks
+from sandlot.network.hooks import Answer, Hooks
 from sandlot.network.policy import Network
 from tests.unit.network.harness import guest
 from tests.unit.network.test_nameserver import ask as ask_name
@@ -38,22 +38,28 @@ async def test_one_at_a_time_until_it_is_understood() -> None:
         return next(said)
 
     hooks = asking(ask)
-    assert hooks.ask is not None
     flow = Flow("tcp", ADDRESS, 443)
-    answers = await asyncio.gather(*(hooks.ask(flow, NO) for _ in range(3)))  # type: ignore[arg-type]
+
+    async def answered() -> Answer:
+        assert hooks.ask is not None
+        given = hooks.ask(flow, NO)
+        assert not isinstance(given, str)
+        return await given
+
+    answers = await asyncio.gather(*(answered() for _ in range(3)))
     assert answers == ["once", "always", "deny"] and len(asked) == 4
 
 
 async def test_a_name_that_was_agreed_to_is_looked_up_and_reached() -> None:
     asked: list[str] = []
 
-    def ask(flow: Flow, decision: Decision) -> str:
+    def ask(flow: Flow, decision: Decision) -> Answer:
         asked.append(f"{flow.name}:{flow.port}")
         return "deny" if flow.name == "evil.example.com" else "once"
 
     async with (
         upstream(str(ADDRESS)) as (server, resolver),
-        guest(Network.deny_all(), resolver=resolver, hooks=Hooks(ask=ask)) as side,  # type: ignore[arg-type]
+        guest(Network.deny_all(), resolver=resolver, hooks=Hooks(ask=ask)) as side,
     ):
         assert not (await ask_name(side, "evil.example.com")).answer
         assert (await ask_name(side, "good.example.com")).answer
@@ -106,7 +112,7 @@ async def test_a_question_that_nobody_answers_leaves_the_terminal(
         assert await second == "once\n" and first.cancelled()
 
 
-def test_without_a_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
-    monkeypatch.setattr(module, "TERMINAL", tmp_path / "none")  # type: ignore[operator]
+def test_without_a_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(module, "TERMINAL", tmp_path / "none")
     with pytest.raises(ConfigError, match="needs a terminal"):
         asking()

@@ -7,15 +7,7 @@ from pathlib import Path
 
 from sandlot.engine.config import DISK_OFFSET
 from sandlot.snapshot import template
-
-
-def sparse(path: Path, size: int, *pieces: tuple[int, bytes]) -> Path:
-    with path.open("wb") as file:
-        file.truncate(size)
-        for at, data in pieces:
-            file.seek(at)
-            file.write(data)
-    return path
+from tests.unit.snapshot.test_integrity import sparse
 
 
 async def no_disk() -> Path:
