@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import secrets
 import shutil
 import time
@@ -16,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sandlot.engine.memory import PAGE, GuestMemory, Run, buffer, prepare
-from sandlot.errors import SandboxError, WrongState
+from sandlot.errors import SandboxError, StateError, WrongState
 from sandlot.snapshot.memory import DEEPEST, MemoryFiles
 from sandlot.snapshot.pages import put_pages, write_joined, write_pages
 from sandlot.snapshot.record import MachineRecord
@@ -88,11 +89,7 @@ class _Capture:
         place = self._owned.disk_place
         layers, active = self._folder.disk_files()
         if len(layers) >= DEEPEST:
-            await self._machine.flatten_disk(place)
-            # Until this is written down the layers between are still read, and say nothing new.
-            self._folder.write_disk_files([layers[0].name], active.name)
-            for path in layers[1:]:
-                path.unlink(missing_ok=True)
+            await to_the_end(self._flatten(place, layers, active))
             layers = layers[:1]
         (self._folder.path / "disk").mkdir(exist_ok=True, mode=0o700)
         overlay = self._folder.path / "disk" / f"{len(layers) + 1}-{secrets.token_hex(4)}"
@@ -130,6 +127,14 @@ class _Capture:
         record = machine_record(self._owner, self._owned) if guest is not None else None
         return Captured(record, frozen, pause, own)
 
+    async def _flatten(self, place: int, layers: list[Path], active: Path) -> None:
+        """Have only the lowest layer below the disk."""
+        await self._machine.flatten_disk(place)
+        # Until this is written down the layers between are still read, and say nothing new.
+        self._folder.write_disk_files([layers[0].name], active.name)
+        for path in layers[1:]:
+            path.unlink(missing_ok=True)
+
     async def _still(
         self, guest: GuestMemory | None, room: mmap.mmap | None, layers: list[Path], active: Path,
         overlay: Path,
@@ -138,8 +143,7 @@ class _Capture:
         session = self._owned.session
         frozen = [*(path.name for path in layers), self._layer_name(layers, active)]
         if active.parent != overlay.parent:
-            overlay.with_name(frozen[-1]).unlink(missing_ok=True)  # of one that failed
-            link_or_copy(active, overlay.with_name(frozen[-1]))
+            _name_too(active, overlay.with_name(frozen[-1]))
         runs: list[Run] = []
         began = time.monotonic()
         try:
@@ -251,6 +255,24 @@ def put_changes(base: MemoryFiles, memory: MemoryFiles, room: mmap.mmap, runs: l
         return write_pages(memory.pages(memory.depth + 1), room, runs).size
     link_or_copy(base.root, memory.root)
     return write_joined(memory.pages(1), memory.full, [*base.chain()[1:]], runs).size
+
+
+def _name_too(active: Path, layer: Path) -> None:
+    """Another name for a disk that is written to: a copy would not be of one moment.
+
+    Raises:
+        StateError: the file system has no hard links.
+    """
+    layer.unlink(missing_ok=True)  # of one that failed
+    try:
+        layer.hardlink_to(active)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StateError(
+            f"a running sandbox cannot be saved on this file system: {error.strerror}",
+            hint="set SANDLOT_DATA to a folder on one with hard links, such as ext4, xfs or btrfs",
+        ) from error
 
 
 def _put_aside(base: MemoryFiles, memory: MemoryFiles, room: mmap.mmap, runs: list[Run]) -> None:
