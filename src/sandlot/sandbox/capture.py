@@ -69,7 +69,13 @@ async def capture(
     await owner.session()
     owned = owner.owned
     assert owned is not None
-    return await _Capture(owner, owned, target, memory, root).run()
+    try:
+        return await _Capture(owner, owned, target, memory, root).run()
+    except FileNotFoundError:
+        if owned.alive:
+            raise
+        # Its end took the files of its memory away while they were being linked.
+        raise owned.death() from None
 
 
 class _Capture:

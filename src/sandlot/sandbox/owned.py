@@ -177,7 +177,7 @@ class OwnedMachine:
     async def _resync(self, token: bytes) -> None:
         channel, self.token = await Channel.resynced(
             self.machine.channel, self.machine.window, token,
-            patience=RESTORE_PATIENCE, died=self._death, broken=self._broken,
+            patience=RESTORE_PATIENCE, died=self.death, broken=self._broken,
         )  # fmt: skip
         self.session = GuestSession(channel)
         await self.session.configure(
@@ -207,7 +207,8 @@ class OwnedMachine:
         with contextlib.suppress(FileError):
             await Files(session).mkdir(self.record.workdir, parents=True)
 
-    def _death(self) -> SandboxError:
+    def death(self) -> SandboxError:
+        """What those are told who needed the machine."""
         name = self.record.name
         if self.sleeps:
             return SnapshotInterrupted(
