@@ -5,7 +5,8 @@ python -m bench.branches [--rounds 200] [--seed N] [--image demo]
 The guest has writers with fsync, an SQLite database in WAL mode that two processes write to, 50
 processes that come and go, and a connection to a server of the host that is never idle. In each
 round it is saved at a random moment and restored; the child's database passes its integrity check
-and the writers' own accounts agree, in the child and, from time to time, in its disk alone.
+and the writers' own accounts agree, in the child and, from time to time, in its disk alone. The
+saved one is paused while its child is looked at, and goes on before it is saved again.
 
 What it prints is its result: the seed, each fault as it is met, the totals.
 """
@@ -185,7 +186,7 @@ async def branches(image: str, *, rounds: int, seed: int, say: Any = print) -> T
                 await asyncio.sleep(0.2)
             await _goes_on(sb)
             for number in range(1, rounds + 1):
-                await asyncio.sleep(dice.random() * 0.5)  # a moment that nobody chose
+                await asyncio.sleep(0.3 + dice.random())  # a moment that nobody chose
                 await _round(sb, number, dice, totals)
                 if sb.status != "running":
                     totals.wrong.append(f"the sandbox under load is {sb.status}")
@@ -205,6 +206,7 @@ async def _round(sb: Sandbox, number: int, dice: random.Random, totals: Totals) 
     try:
         snap = await sb.snapshot()
         totals.longest = max(totals.longest, snap.record.pause)
+        await sb.pause()  # the processors are for the child, which goes on with the same load
         async with snap.restore() as child:
             _, _, running = await _look(child)
             if running < 1:
@@ -215,6 +217,7 @@ async def _round(sb: Sandbox, number: int, dice: random.Random, totals: Totals) 
             async with snap.restore(disk_only=True) as child:
                 await _look(child, live=False)
             totals.disk_rounds += 1
+        await sb.resume()
         if number % 5 == 0:
             await _goes_on(sb)
     except (SandboxError, OSError, AssertionError, ValueError) as error:
@@ -225,6 +228,8 @@ async def _round(sb: Sandbox, number: int, dice: random.Random, totals: Totals) 
         print(f"WRONG: {totals.wrong[-1]}", flush=True)
     finally:
         totals.rounds += 1
+        with contextlib.suppress(SandboxError):
+            await sb.resume()
         if snap is not None:
             await snap.remove(cascade=True)
 

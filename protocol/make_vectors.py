@@ -87,6 +87,7 @@ MESSAGES: list[messages.Message] = [
     network.Unreachable(port=5353, remote=b"\1\2\3\4", remote_port=53, errno=111),
     snapshot.Freeze(flags=snapshot.Freeze.SYNC),
     snapshot.Thaw(restored=b'{"name": "w-1"}', env=(b"A=1",), boot_id="0-1"),
+    snapshot.Grow(size=8 << 30),
     files.FileInfo(path=b"\xff/a", mode=0o120777, size=2**40, uid=1, gid=2, mtime_ns=3, target=b"t",
                    links=2),
     files.FileEvent(type=4, path=b"a", target=b"b", flags=1),

@@ -35,12 +35,14 @@ async def test_what_is_taken_runs_and_is_replaced(snap: Snapshot) -> None:
     try:
         async with Pool(snap, size=2) as pool:
             assert pool.ready == 2
+            assert [each.info().state.pooled for each in pool._ready] == [True, True]
             first, second = await asyncio.gather(pool.take(env={"N": "1"}), pool.take())
             async with first, second:
                 shown = await first.exec("cat /dev/shm/state; echo $N; hostname", check=True)
                 assert shown.text.split() == ["ready", "1", first.name]
                 assert '"N": "1"' in await first.files.read_text("/run/sandlot/restored")
                 assert (await second.exec("echo =$N=", check=True)).text == "==\n"
+                assert not first.info().state.pooled
                 await pool.full()
             third = await pool.take()
         async with third:  # the caller's, though the pool is closed

@@ -12,6 +12,9 @@ import (
 // freezePatience is how long a freeze waits for programs that are in the kernel.
 const freezePatience = 50 * time.Millisecond
 
+// growPatience is how long the kernel may take to see that a disk has become larger.
+const growPatience = 30 * time.Second
+
 // freeze stops all programs, so that a machine that is saved now runs nothing of the user's before
 // it is thawed: neither here nor in any machine that is restored.
 func (v *Server) freeze(s *mux.Stream, m *wire.Freeze) {
@@ -28,6 +31,18 @@ func (v *Server) freeze(s *mux.Stream, m *wire.Freeze) {
 		v.mu.Unlock()
 	}
 	answer(s, v.Groups.Freeze(true, freezePatience))
+}
+
+// grow lets the disk's file system have all of a disk that has become larger.
+func (v *Server) grow(s *mux.Stream, m *wire.Grow) {
+	v.mu.Lock()
+	root := v.root
+	v.mu.Unlock()
+	if root == nil {
+		s.Send(&wire.Failed{Code: "no-root", Text: "no root is mounted yet"}, true)
+		return
+	}
+	answer(s, root.Grow(m.Size, growPatience))
 }
 
 // thaw lets the programs go on. In a restored machine it first gives it what is its own.

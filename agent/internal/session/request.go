@@ -93,6 +93,8 @@ func (r *request) open(m wire.Message) {
 		v.background(func() { v.freeze(s, m) })
 	case *wire.Thaw:
 		v.background(func() { v.thaw(s, m) })
+	case *wire.Grow:
+		v.background(func() { v.grow(s, m) })
 	case *wire.Shutdown:
 		v.background(func() { v.shutdown(s, m) })
 	case *wire.Network, *wire.Dial:

@@ -106,6 +106,7 @@ var more = map[byte]func() Message{
 	0x0c: func() Message { return &Dial{} },
 	0x0d: func() Message { return &Freeze{} },
 	0x0e: func() Message { return &Thaw{} },
+	0x20: func() Message { return &Grow{} },
 	0x60: func() Message { return &Connect{} },
 	0x61: func() Message { return &Datagram{} },
 	0x62: func() Message { return &Unreachable{} },

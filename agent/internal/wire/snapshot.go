@@ -8,6 +8,7 @@ type (
 		Env      [][]byte
 		BootID   string
 	}
+	Grow struct{ Size uint64 }
 )
 
 // FreezeSync asks for everything to be written to the disk first.
@@ -15,8 +16,11 @@ const FreezeSync = 1
 
 func (*Freeze) Kind() byte { return 0x0d }
 func (*Thaw) Kind() byte   { return 0x0e }
+func (*Grow) Kind() byte   { return 0x20 }
 
 func (m *Freeze) visit(v visitor) { v.uint(1, &m.Flags) }
+
+func (m *Grow) visit(v visitor) { v.uint(1, &m.Size) }
 
 func (m *Thaw) visit(v visitor) {
 	v.bytes(1, &m.Restored)

@@ -42,6 +42,7 @@ _ADVICE = "memory is as it was saved: save a sandbox that was made with more"
 @click.option("-l", "--label", multiple=True, metavar="KEY=VALUE", help="Instead of its labels.")
 @click.option("--max-duration", metavar="TIME", help="Stop it after this time in any case.")
 @click.option("--idle-timeout", metavar="TIME", help="Stop it when nobody has used it for so long.")
+@click.option("--disk", metavar="SIZE", help="Let its disk grow to this, such as 8G.")
 @click.option("-h", "--hostname", metavar="NAME", help="Its host name; the name otherwise.")
 @click.option("--rm", "auto_remove", is_flag=True, help="Remove it when it ends.")
 @click.option("-d", "--detach", is_flag=True, help="Let it run by itself and print its id.")
@@ -52,11 +53,13 @@ _ADVICE = "memory is as it was saved: save a sandbox that was made with more"
 def restore(ctx: click.Context, /, snapshot: str, command: tuple[str, ...], **options: Any) -> None:
     """Make a sandbox that goes on where SNAPSHOT was saved, and run COMMAND in it.
 
-    The programs that ran go on, as a machine of its own. Without COMMAND a shell is opened. The
-    exit status is the command's, and the sandbox ends with it; without --rm it stays, stopped.
-    With -d it lives by itself, and COMMAND is a job in it. -e reaches COMMAND and what is started
-    later, and /run/sandlot/restored, which running programs may read. Network, ports and secrets
-    are as they were saved when they are not given; ports are then at free ones of the host.
+    SNAPSHOT is a name, an id, a tag (the newest that has it), or the beginning of an id: the first
+    of these that there is. The programs that ran go on, as a machine of its own. Without COMMAND a
+    shell is opened. The exit status is the command's, and the sandbox ends with it; without --rm it
+    stays, stopped. With -d it lives by itself, and COMMAND is a job in it. -e reaches COMMAND and
+    what is started later, and /run/sandlot/restored, which running programs may read. Network,
+    ports and secrets are as they were saved when they are not given; ports are then at free ones of
+    the host.
     """
     from sandlot.cli.terminal import leave_at_once
 
@@ -131,7 +134,7 @@ def _changes(options: dict[str, Any]) -> Changes:
         env=environment(options["env"], options["env_file"]), hostname=options["hostname"],
         network=network_of(options), ports=list(options["publish"]) or None,
         secrets=secrets_of(options["secret"], options["secret_file"]),
-        labels=labels(options["label"]) if options["label"] else None,
+        labels=labels(options["label"]) if options["label"] else None, disk=options["disk"],
         detached=options["detach"], auto_remove=options["auto_remove"], **limits,
     )  # fmt: skip
 
@@ -146,6 +149,7 @@ def _changes(options: dict[str, Any]) -> Changes:
     help="Set a variable for what is started in it from now on.",
 )  # fmt: skip
 @click.option("-l", "--label", multiple=True, metavar="KEY=VALUE", help="Instead of its labels.")
+@click.option("--disk", metavar="SIZE", help="Let its disk grow to this, such as 8G.")
 @click.option("-h", "--hostname", metavar="NAME", help="Its host name; the name otherwise.")
 @click.option("--rm", "auto_remove", is_flag=True, help="Remove it when it ends.")
 @click.option("-d", "--detach", is_flag=True, help="That is how it is: twins live by themselves.")

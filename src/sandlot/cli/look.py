@@ -82,6 +82,8 @@ def plain(info: SandboxInfo) -> dict[str, Any]:
 
 
 def _status(info: SandboxInfo) -> str:
+    if info.status == "paused" and info.state.pooled:
+        return f"ready in a pool, started {ago(info.state.started)}"
     if info.status in ("running", "paused"):
         return f"{info.status}, started {ago(info.state.started)}"
     if info.status == "stopped":

@@ -228,13 +228,14 @@ async def _remove(names: tuple[str, ...], cascade: bool, force: bool) -> int:
 @click.argument("name")
 @click.argument("new")
 def rename(name: str, new: str) -> None:
-    """Give a snapshot another name."""
+    """Give a snapshot another name, and print that."""
     from sandlot.sandbox.snapshots import Snapshot
 
     async def one() -> None:
         await (await Snapshot.get(name)).rename(new)
 
     asyncio.run(one())
+    click.echo(new)
 
 
 @snapshot.command(

@@ -29,13 +29,15 @@ _LETTERS = {"added": "A", "removed": "D", "changed": "C", "type": "T"}
     "--level", type=click.IntRange(1, 19), default=3, show_default=True,
     help="How hard to compress.",
 )  # fmt: skip
+@click.option("-f", "--force", is_flag=True, help="Replace FILE if it is there.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @click.argument("name")
 @click.argument("file", metavar="FILE|-")
-def export(level: int, quiet: bool, name: str, file: str) -> None:
+def export(level: int, force: bool, quiet: bool, name: str, file: str) -> None:
     """Write the snapshot NAME into one file, for this machine or another of the same kind.
 
-    No value of a secret is in it, nor where secrets come from.
+    A file that is there already is only replaced with --force. No value of a secret is in it, nor
+    where secrets come from.
     """
     from sandlot.sandbox.snapshots import Snapshot
 
@@ -46,7 +48,7 @@ def export(level: int, quiet: bool, name: str, file: str) -> None:
     async def one() -> None:
         found = await Snapshot.get(name)
         await found.export(
-            sys.stdout.buffer if file == "-" else Path(file), level=level,
+            sys.stdout.buffer if file == "-" else Path(file), level=level, force=force,
             progress=None if quiet else progress,
         )  # fmt: skip
 

@@ -67,6 +67,10 @@ class Machine(ABC):
         is then all that is below it. The machine runs on meanwhile."""
 
     @abstractmethod
+    async def tell_size(self, disk: int) -> None:
+        """Tell the guest how large a disk is, when it is larger than in the state that was loaded."""
+
+    @abstractmethod
     async def save_devices(self, state: Path) -> None:
         """Write the device state of a paused machine to a file, without its memory."""
 

@@ -30,7 +30,7 @@ from sandlot.wire.messages import (
     Stdio,
     Watch,
 )
-from sandlot.wire.snapshot import Freeze, Thaw
+from sandlot.wire.snapshot import Freeze, Grow, Thaw
 
 ANSWER_PATIENCE = 120.0  # seconds; an agent under a fork bomb is slow, a dead one is dead
 CLOCK_TOLERANCE = 0.020  # seconds
@@ -150,6 +150,10 @@ class GuestSession:
         """Let the programs go on. A restored machine is told what it is first."""
         pairs = tuple(f"{name}={value}".encode() for name, value in (env or {}).items())
         await self.call(Thaw(restored=restored, env=pairs, boot_id=boot_id))
+
+    async def grow_disk(self, size: int) -> None:
+        """Let the file system of the disk have all of it; it has become `size` bytes."""
+        await self.call(Grow(size=size))
 
     async def shutdown(self, grace: float, *, signal: int = 0, process: int = 0) -> None:
         """End all processes (SIGTERM, after `grace` seconds SIGKILL) and write the disk out.

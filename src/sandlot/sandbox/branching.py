@@ -73,8 +73,8 @@ class Branching(Life):
     def fork(
         self, name: str | None = None, *, env: Mapping[str, str] | None = None,
         hostname: str | None = None, network: Network | None = None, ports: object = None,
-        secrets: object = None, labels: Mapping[str, str] | None = None, detached: bool = False,
-        hooks: Hooks | None = None,
+        secrets: object = None, labels: Mapping[str, str] | None = None,
+        disk: int | str | None = None, detached: bool = False, hooks: Hooks | None = None,
     ) -> SandboxCreation:  # fmt: skip
         """A twin: a running sandbox that goes on where this one is now. This one runs on.
 
@@ -87,6 +87,7 @@ class Branching(Life):
             env: more variables for the commands that are started in it.
             hostname: its name when None.
             network, ports, secrets, labels: instead of this one's.
+            disk: the size of its disk, which may be larger than this one's.
             detached: let a process of its own keep it.
             hooks: asked before something is reached, instead of this one's; not for a detached one.
 
@@ -99,7 +100,7 @@ class Branching(Life):
 
         changes = Changes(
             env=env, hostname=hostname, network=network, ports=ports, secrets=secrets,
-            labels=labels, detached=detached,
+            labels=labels, disk=disk, detached=detached,
         )  # fmt: skip
 
         async def make() -> Sandbox:

@@ -90,8 +90,9 @@ class _Work:
 
 
 async def export_snapshot(
-    host: Host, folder: SnapshotFolder, target: Target, *, level: int, progress: Progress | None
-) -> None:
+    host: Host, folder: SnapshotFolder, target: Target, *, level: int, force: bool,
+    progress: Progress | None,
+) -> None:  # fmt: skip
     """As `Snapshot.export`."""
     if isinstance(level, bool) or level not in LEVELS:
         raise ConfigError(
@@ -102,7 +103,7 @@ async def export_snapshot(
     thread = _Work()
 
     def whole(descriptor: int, path: Path) -> None:
-        with target_faults(path), _new_file(path) as file:
+        with target_faults(path), _new_file(path, force) as file:
             _export(descriptor, folder, file, level, tell, thread.check)
 
     def streamed(descriptor: int, stream: BinaryIO) -> None:
@@ -164,10 +165,11 @@ def _export(
 
 
 @contextlib.contextmanager
-def _new_file(target: Path) -> Iterator[BinaryIO]:
+def _new_file(target: Path, force: bool) -> Iterator[BinaryIO]:
     """A file that gets its name when it is whole and on the disk; killed, nothing is left."""
     if target.is_dir():
         raise ConfigError(f"{target} is a folder", hint="name a file in it")
+    _refuse_there(target, force)
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     named = False
     flags = os.O_RDWR | os.O_CLOEXEC
@@ -187,11 +189,20 @@ def _new_file(target: Path) -> Iterator[BinaryIO]:
                 opened = f"/proc/self/fd/{descriptor}"
                 os.link(opened, part, src_dir_fd=descriptor, follow_symlinks=True)
                 named = True
+        _refuse_there(target, force)
         part.rename(target)
         named = False
     finally:
         if named:
             part.unlink(missing_ok=True)
+
+
+def _refuse_there(target: Path, force: bool) -> None:
+    if target.exists() and not force:
+        raise ConfigError(
+            f"{target} is there already",
+            hint="name another file, or replace it with force=True (--force)",
+        )
 
 
 def _write_all(stream: BinaryIO, data: bytes) -> None:

@@ -109,20 +109,25 @@ def prune(
 def size(path: Path, seen: set[tuple[int, int]] | None = None, *, alone: bool = False) -> int:
     """The space that a file or a folder takes, in bytes; each file once.
 
-    With `alone` only files that have no other name, such as the image's for a sandbox's links.
+    With `alone` only what its removal gives back: files that have no name elsewhere.
     """
     seen = set() if seen is None else seen
     total = 0
     stack = [path]
+    linked: dict[tuple[int, int], int] = {}  # names that are elsewhere, or were not met yet
     while stack:
         one = stack.pop()
         with contextlib.suppress(OSError):
             status = one.lstat()
-            if (status.st_dev, status.st_ino) in seen:
+            file = (status.st_dev, status.st_ino)
+            if alone and status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+                linked[file] = linked.get(file, status.st_nlink) - 1
+                if linked[file]:
+                    continue
+            if file in seen:
                 continue
-            seen.add((status.st_dev, status.st_ino))
-            shared = alone and status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode)
-            total += 0 if shared else status.st_blocks * 512
+            seen.add(file)
+            total += status.st_blocks * 512
             if one.is_dir() and not one.is_symlink():
                 stack += one.iterdir()
             elif one == path and one.is_symlink():
@@ -151,7 +156,7 @@ def _tree(kind: str, path: Path, why: str) -> _Item:
         else:
             path.unlink()
 
-    return _Item(Leftover(kind, path.name, size(path), why), remove)
+    return _Item(Leftover(kind, path.name, size(path, alone=True), why), remove)
 
 
 def _sandboxes(host: Host, stopped: bool) -> Iterator[_Item]:

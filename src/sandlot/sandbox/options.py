@@ -108,6 +108,17 @@ def host_memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def disk_size(disk: int | str) -> int:
+    """The size of a writable disk in bytes.
+
+    Raises:
+        ConfigError: it is none, or out of range.
+    """
+    size = parse_size(disk, "disk") // MIB * MIB
+    check_range(disk, size, "disk", SMALLEST_DISK, DEVICE_SIZE)
+    return size
+
+
 def make_record(
     *, name: str | None, image: str, image_digest: str, memory: int | str, cpus: int,
     disk: int | str, env: Mapping[str, str] | None, workdir: str, user: str,
@@ -134,8 +145,7 @@ def make_record(
             f"not enough processors: {cpus} asked, the host has {os.cpu_count()}",
             hint="ask for fewer with cpus= or --cpus",
         )
-    disk_bytes = parse_size(disk, "disk") // MIB * MIB
-    check_range(disk, disk_bytes, "disk", SMALLEST_DISK, DEVICE_SIZE)
+    disk_bytes = disk_size(disk)
     import shutil  # here: it imports four compressors
 
     free = shutil.disk_usage(data).free

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sandlot.engine.base import Machine
+from sandlot.engine.config import DISK_OFFSET
 from sandlot.errors import (
     BootError,
     FileError,
@@ -100,6 +102,8 @@ class OwnedMachine:
             owned.staged_size, owned.facts = template.disk_size, engine.facts
             try:
                 await owned._connect(template.token, fresh)
+                if layers and layers[0].stat().st_size - DISK_OFFSET < record.disk:
+                    await owned.session.grow_disk(record.disk)
                 return owned
             except (SandboxDied, GuestProtocolError) as error:
                 tail = machine.console_tail()
@@ -139,6 +143,8 @@ class OwnedMachine:
         engine = await host.engine()
         state.check(engine.facts)
         layers, active = folder.disk_files()
+        grown = record.disk > state.disk
+        state = dataclasses.replace(state, disk=record.disk)
         config = state.config(folder.memory / "full", folder.image, tuple(layers), active)
         begun.touch()
         machine = await engine.restore(config, folder.saved / "state")
@@ -147,6 +153,9 @@ class OwnedMachine:
         owned.restored, owned.main = saved["restored"], state.main
         try:
             await owned._resync(bytes.fromhex(state.token))
+            if grown:
+                await machine.tell_size(state.place)
+                await owned.session.grow_disk(record.disk)
             return owned
         except (SandboxDied, GuestProtocolError) as error:
             tail = machine.console_tail()

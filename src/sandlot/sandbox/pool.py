@@ -200,6 +200,8 @@ class Pool:
     async def _handed_out(self, sandbox: Sandbox, env: Mapping[str, str]) -> bool:
         """Let it go on; one that has died meanwhile is removed instead."""
         try:
+            # While it is paused nobody else writes this down.
+            sandbox._folder.update_run_state(pooled=False)
             await sandbox.resume()
             if env:
                 await sandbox._given(env)
@@ -261,6 +263,7 @@ class Pool:
         try:
             await _warm(made)
             await made.pause()
+            made._folder.update_run_state(pooled=True)
         except BaseException:
             with contextlib.suppress(SandboxError):
                 await made.remove()

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sandlot.engine.config import MIB
 from sandlot.errors import ConfigError, SnapshotError, SnapshotNotFound
 from sandlot.sandbox.arguments import flag
 from sandlot.sandbox.capture import clear, link_folder, to_the_end
 from sandlot.sandbox.naming import readable_name
-from sandlot.sandbox.options import check_env, network_options
+from sandlot.sandbox.options import check_env, disk_size, network_options
 from sandlot.sandbox.policy import check_policy
 from sandlot.sandbox.saving import cache_limit, full_disk, new_overlay
 from sandlot.sandbox.sizes import check_hostname, check_name
@@ -41,6 +42,7 @@ class Changes:
     ports: object = None
     secrets: object = None
     labels: Mapping[str, str] | None = None
+    disk: int | str | None = None
     detached: bool = False
     auto_remove: bool = False
     idle_timeout: float | str | None = None
@@ -79,6 +81,8 @@ async def child_record(
         if variable in source.secrets:
             raise ConfigError(f"{variable} is a secret and in env=", hint="use secrets=")
     fields: dict[str, Any] = {}
+    if changes.disk is not None:
+        fields["disk"] = _grown(source.disk, changes.disk)
     if changes.network is not None:
         fields["network"] = network_options(changes.network, None, 0, 0)["network"]
     if changes.ports is not None:
@@ -110,6 +114,17 @@ async def child_record(
         snapshot=origin.snapshot, **fields,
     )  # fmt: skip
     return record, hidden
+
+
+def _grown(saved: int, wanted: int | str) -> int:
+    """The size of a child's disk: a file system with files in it only grows."""
+    size = disk_size(wanted)
+    if size < saved:
+        raise ConfigError(
+            f"disk {wanted} is smaller than the saved disk of {saved // MIB}M; it can only grow",
+            hint="leave disk= out, or ask for more",
+        )
+    return size
 
 
 def _secrets(

@@ -43,7 +43,8 @@ class Snapshot:
 
     @classmethod
     async def get(cls, name: str) -> Snapshot:
-        """A snapshot by name, by id, or by tag: the newest that has it.
+        """A snapshot by name, by id, by tag, or by the unique beginning of an id; the first of
+        these that there is. Of several with a tag it is the newest.
 
         Raises:
             SnapshotNotFound: there is none.
@@ -141,9 +142,10 @@ class Snapshot:
     def restore(
         self, name: str | None = None, *, env: Mapping[str, str] | None = None,
         hostname: str | None = None, network: Network | None = None, ports: object = None,
-        secrets: object = None, labels: Mapping[str, str] | None = None, detached: bool = False,
-        disk_only: bool = False, idle_timeout: float | str | None = None,
-        max_duration: float | str | None = None, hooks: Hooks | None = None,
+        secrets: object = None, labels: Mapping[str, str] | None = None,
+        disk: int | str | None = None, detached: bool = False, disk_only: bool = False,
+        idle_timeout: float | str | None = None, max_duration: float | str | None = None,
+        hooks: Hooks | None = None,
     ) -> SandboxCreation:  # fmt: skip
         """A running sandbox that goes on exactly where it was saved.
 
@@ -161,6 +163,8 @@ class Snapshot:
             secrets: its secrets, by the names that it had; when None, those that this program
                 gave, or that can be read again where they were said to be.
             labels: as they were when None.
+            disk: the size of its disk, such as `"8G"`, at least that of the saved one; its file
+                system grows with it.
             detached: let a process of its own keep it.
             disk_only: its disk in a new machine that begins, rather than the programs that ran.
             idle_timeout, max_duration: as they were when None.
@@ -177,7 +181,8 @@ class Snapshot:
 
         changes = Changes(
             env=env, hostname=hostname, network=network, ports=ports, secrets=secrets,
-            labels=labels, detached=detached, idle_timeout=idle_timeout, max_duration=max_duration,
+            labels=labels, disk=disk, detached=detached, idle_timeout=idle_timeout,
+            max_duration=max_duration,
         )  # fmt: skip
 
         async def make() -> Sandbox:
@@ -208,7 +213,7 @@ class Snapshot:
         return await difference(self._host, self._folder, other._folder)
 
     async def export(
-        self, target: str | os.PathLike[str] | BinaryIO, *, level: int = 3,
+        self, target: str | os.PathLike[str] | BinaryIO, *, level: int = 3, force: bool = False,
         progress: Callable[[str, float | None], object] | None = None,
     ) -> None:  # fmt: skip
         """Write it into one file, which `import_` reads here and on other machines.
@@ -221,16 +226,20 @@ class Snapshot:
         Args:
             target: a path, where the file is there whole or not at all; or a stream of bytes.
             level: of the compression, from 1 to 19.
+            force: replace a file that is there already.
             progress: called with `export` and the fraction that is done.
 
         Raises:
             SnapshotNotFound: it was removed.
             SnapshotDamaged: a file of it is not what it was.
+            ConfigError: the target is there already, and `force` is not asked.
             StateError, ResourceError: the target cannot be written.
         """
         from sandlot.sandbox.exchange import export_snapshot
 
-        await export_snapshot(self._host, self._folder, target, level=level, progress=progress)
+        await export_snapshot(
+            self._host, self._folder, target, level=level, force=force, progress=progress
+        )
 
     @classmethod
     async def import_(

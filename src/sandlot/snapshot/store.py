@@ -210,7 +210,8 @@ class SnapshotStore:
         return not is_held(lock)
 
     def find(self, name_or_id: str) -> SnapshotFolder:
-        """By name, or by id or its unique beginning, or by `name:tag` as `tag` alone.
+        """By name, by id, by tag, which is the newest that has it, or by the unique beginning of an
+        id: the first of these that there is.
 
         Raises:
             SnapshotNotFound: there is none.
@@ -219,13 +220,15 @@ class SnapshotStore:
             path = self._root / name_or_id
             if (path / "snapshot.json").exists():
                 return SnapshotFolder(path)
+            known = list(self._records())
+            if whole := [f for f, r in known if r.id == name_or_id]:
+                return whole[0]
+            if tagged := [(r.created, f) for f, r in known if name_or_id in r.tags]:
+                return max(tagged, key=lambda each: each[0])[1]
             if len(name_or_id) >= 2:
-                matches = [f for f, r in self._records() if r.id.startswith(name_or_id)]
+                matches = [f for f, r in known if r.id.startswith(name_or_id)]
                 if len(matches) == 1:
                     return matches[0]
-            tagged = [(r.created, f) for f, r in self._records() if name_or_id in r.tags]
-            if tagged:
-                return max(tagged, key=lambda each: each[0])[1]
         raise SnapshotNotFound(
             f"no snapshot is named {name_or_id!r}", hint="`sandlot snapshot ls` lists them"
         )

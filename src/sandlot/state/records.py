@@ -73,7 +73,8 @@ class SandboxRecord:
 class RunState:
     """Whether a sandbox runs, and how its main command, the job `main`, ended when it has.
 
-    `owner` and `monitor` are process ids; `reason` says why the last run ended.
+    `owner` and `monitor` are process ids; `reason` says why the last run ended. `pooled`: it is
+    paused because it stands ready in a pool.
     """
 
     running: bool
@@ -90,6 +91,7 @@ class RunState:
     oom: bool = False
     reason: str = ""
     ports: list[dict[str, Any]] = field(default_factory=list)
+    pooled: bool = False
 
 
 _STATE = frozenset(RunState.__dataclass_fields__)

@@ -187,15 +187,15 @@ class Sandbox:
     def fork(
         self, name: str | None = None, *, env: Mapping[str, str] | None = None,
         hostname: str | None = None, network: Network | None = None, ports: object = None,
-        secrets: object = None, labels: Mapping[str, str] | None = None, detached: bool = False,
-        hooks: Hooks | None = None,
+        secrets: object = None, labels: Mapping[str, str] | None = None,
+        disk: int | str | None = None, detached: bool = False, hooks: Hooks | None = None,
     ) -> Sandbox:  # fmt: skip
         """See `sandlot.Sandbox.fork`."""
 
         async def make() -> origin.Sandbox:
             return await self._sandbox.fork(
                 name, env=env, hostname=hostname, network=network, ports=ports, secrets=secrets,
-                labels=labels, detached=detached, hooks=hooks,
+                labels=labels, disk=disk, detached=detached, hooks=hooks,
             )  # fmt: skip
 
         return Sandbox(run(make()))

@@ -86,9 +86,10 @@ class Snapshot:
     def restore(
         self, name: str | None = None, *, env: Mapping[str, str] | None = None,
         hostname: str | None = None, network: Network | None = None, ports: object = None,
-        secrets: object = None, labels: Mapping[str, str] | None = None, detached: bool = False,
-        disk_only: bool = False, idle_timeout: float | str | None = None,
-        max_duration: float | str | None = None, hooks: Hooks | None = None,
+        secrets: object = None, labels: Mapping[str, str] | None = None,
+        disk: int | str | None = None, detached: bool = False, disk_only: bool = False,
+        idle_timeout: float | str | None = None, max_duration: float | str | None = None,
+        hooks: Hooks | None = None,
     ) -> Sandbox:  # fmt: skip
         """See `sandlot.Snapshot.restore`."""
         from sandlot.sync.facade import Sandbox
@@ -96,8 +97,8 @@ class Snapshot:
         async def make() -> Any:
             return await self._snapshot.restore(
                 name, env=env, hostname=hostname, network=network, ports=ports, secrets=secrets,
-                labels=labels, detached=detached, disk_only=disk_only, idle_timeout=idle_timeout,
-                max_duration=max_duration, hooks=hooks,
+                labels=labels, disk=disk, detached=detached, disk_only=disk_only,
+                idle_timeout=idle_timeout, max_duration=max_duration, hooks=hooks,
             )  # fmt: skip
 
         return Sandbox(run(make()))
@@ -107,11 +108,11 @@ class Snapshot:
         return run(self._snapshot.diff(other._snapshot))
 
     def export(
-        self, target: str | os.PathLike[str] | BinaryIO, *, level: int = 3,
+        self, target: str | os.PathLike[str] | BinaryIO, *, level: int = 3, force: bool = False,
         progress: Callable[[str, float | None], object] | None = None,
     ) -> None:  # fmt: skip
         """See `sandlot.Snapshot.export`."""
-        run(self._snapshot.export(target, level=level, progress=progress))
+        run(self._snapshot.export(target, level=level, force=force, progress=progress))
 
     @classmethod
     def import_(

@@ -25,6 +25,13 @@ class Thaw(Message):
     boot_id: str = _tag(3, default="")
 
 
+class Grow(Message):
+    """Let the file system of the disk have all of the disk, which has become `size` bytes."""
+
+    kind: ClassVar[int] = 0x20
+    size: int = _tag(1, default=0)
+
+
 class Save(Message):
     """Between programs of the host: save the sandbox that you run. `options` is JSON."""
 
@@ -39,4 +46,4 @@ class Saved(Message):
     result: str = _tag(1, default="")
 
 
-SNAPSHOT_MESSAGES: tuple[type[Message], ...] = (Freeze, Thaw, Save, Saved)
+SNAPSHOT_MESSAGES: tuple[type[Message], ...] = (Freeze, Thaw, Grow, Save, Saved)

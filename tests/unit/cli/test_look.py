@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from sandlot.cli.main import cli
 from sandlot.errors import ConfigError
 from sandlot.sandbox.host import Host
+from sandlot.state.lock import FileLock
 from tests.unit.state.test_records import make, record
 
 
@@ -51,6 +52,19 @@ def test_an_empty_table_has_its_heading(own_state: Path) -> None:
 
 def test_the_reason_is_told(boxes: None) -> None:
     assert "stopped (137), killed" in ps().output
+
+
+def test_what_stands_ready_in_a_pool_is_told(boxes: None) -> None:
+    two = Host.current().sandboxes.find("two-two")
+    lock = FileLock.take(two.lock_path)
+    assert lock is not None
+    try:
+        two.write_run_state(owner=1, started=time.time(), paused=True, pooled=True)
+        assert "ready in a pool, started" in ps().output
+        two.update_run_state(pooled=False)
+        assert "paused, started" in ps().output
+    finally:
+        lock.release()
 
 
 def test_times_are_told_in_one_way(boxes: None) -> None:

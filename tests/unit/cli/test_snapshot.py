@@ -111,7 +111,8 @@ def test_a_missing_one_is_an_error_unless_forced(store: SnapshotStore) -> None:
 
 
 def test_names_and_tags(store: SnapshotStore) -> None:
-    assert snapshot("rename", "top", "first").exit_code == 0
+    renamed = snapshot("rename", "top", "first")
+    assert renamed.exit_code == 0 and renamed.output == "first\n"
     assert "first" in names(store) and "top" not in names(store)
     assert snapshot("tag", "first", "x", "y", "x").output == "x\ny\n"
     assert snapshot("tag", "first").output == "x\ny\n"

@@ -179,6 +179,13 @@ async def test_what_cannot_be_exported(host: Host, tmp_path: Path) -> None:
         await snap.export(target, level=20)
     with pytest.raises(ConfigError, match="is a folder"):
         await snap.export(tmp_path)
+    there = tmp_path / "there"
+    there.write_bytes(b"mine")
+    with pytest.raises(ConfigError, match="there is there already"):
+        await snap.export(there)
+    assert there.read_bytes() == b"mine"
+    await snap.export(there, force=True)
+    assert there.stat().st_size > 1000
     with folder.state.open("r+b") as file:
         file.write(b"other")
     with pytest.raises(SnapshotDamaged, match="state"):

@@ -212,7 +212,7 @@ async def test_overlays_that_name_other_files_are_refused(host: Host, tmp_path: 
         record.digests["disk/1-abcdef01"] = digest_sparse(folder.disk / "1-abcdef01")
         host.snapshots.change(folder, digests=record.digests)
         target = tmp_path / "demo.snapshot"
-        await Snapshot(host, folder).export(target)
+        await Snapshot(host, folder).export(target, force=True)
         host.snapshots.remove(folder)
         with pytest.raises(SnapshotDamaged, match="1-abcdef01 of the disk is refused"):
             await Snapshot.import_(target)

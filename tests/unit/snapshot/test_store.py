@@ -49,6 +49,11 @@ def test_a_snapshot_is_found_by_name_id_and_newest_tag(store: SnapshotStore) -> 
     two = made(store, "two", id="ab0123456789", tags=["good", "new"], created=2.0)
     assert store.find("one") == store.find("aa") == one
     assert store.find("good") == store.find("new") == two
+    # A name goes first, then a whole id, then a tag, then the beginning of an id.
+    three = made(store, "new", id="ba0123456789", tags=["one", "ab", "aa0123456789"], created=3.0)
+    assert store.find("new") == three and store.find("one") == one
+    assert store.find("aa0123456789") == one and store.find("ab") == three
+    assert store.find("ab0") == two
     for name in ("", "a", "a/b", "three", "..", ".new"):
         with pytest.raises(SnapshotNotFound):
             store.find(name)

@@ -180,6 +180,12 @@ class QemuMachine(Machine):
         if error := state.get("error"):
             raise SandboxError(f"the layers of the disk cannot be joined: {error}")
 
+    async def tell_size(self, disk: int) -> None:
+        # It has this size; the device tells the guest so whenever it is set.
+        node = self._nodes.get(disk, f"d{disk}")
+        size = self._config.disks[disk].size
+        await self._monitor.execute("block_resize", **{"node-name": node, "size": size})
+
     async def save_devices(self, state: Path) -> None:
         descriptor = os.open(state, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
