@@ -23,18 +23,19 @@ from tests.framework import images
 from tests.framework.images import entry, layer
 from tests.framework.programs import dynamic, musl, node, probe
 
+# One worker for all: the store is every worker's, and each test clears it of the names here.
+pytestmark = pytest.mark.xdist_group("images")
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\napp:x:1234:99::/home/app:\n"
 GROUP = b"root:x:0:\nstaff:x:77:\n"
 
 
 @pytest.fixture
 def store() -> Iterator[ImageStore]:
-    """The store of all tests; what a test names there is removed."""
+    """The store of all tests; what the tests here name `t-` there is removed."""
     store = Host.current().images
-    before = {image.name for image in store.list()}
     yield store
     for image in store.list():
-        if image.name not in before:
+        if image.name.startswith("t-"):
             store.remove(image.name)
 
 
