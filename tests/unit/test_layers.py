@@ -133,6 +133,7 @@ COVERED_ELSEWHERE = {
     "guest/agent.py": "tests/unit/cli/test_doctor.py",
     "sandbox/capture.py": "tests/vm/test_snapshot.py",
     "sandbox/hibernation.py": "tests/vm/test_hibernate.py",
+    "sandbox/joining.py": "tests/vm/test_snapshot_layers.py",
     "sandbox/pool_door.py": "tests/vm/test_pool.py",
     "cli/pool.py": "tests/vm/test_pool.py",
     "sandbox/pool.py": "tests/vm/test_pool.py",

@@ -64,7 +64,15 @@ class Machine(ABC):
     @abstractmethod
     async def flatten_disk(self, disk: int) -> None:
         """Copy into what a disk is written to all that lies between it and its lowest layer, which
-        is then all that is below it. The machine runs on meanwhile."""
+        is then all that is below it. The machine runs on meanwhile.
+
+        Raises:
+            SandboxError: it failed, or was stopped; nothing is lost then.
+        """
+
+    @abstractmethod
+    async def stop_flattening(self, disk: int) -> None:
+        """Have `flatten_disk` give up, soon, if it is under way."""
 
     @abstractmethod
     async def tell_size(self, disk: int) -> None:

@@ -93,10 +93,8 @@ class _Capture:
 
     async def run(self) -> Captured:
         place = self._owned.disk_place
+        await to_the_end(self._owner.joining.give_way())
         layers, active = self._folder.disk_files()
-        if len(layers) >= DEEPEST:
-            await to_the_end(self._flatten(place, layers, active))
-            layers = layers[:1]
         (self._folder.path / "disk").mkdir(exist_ok=True, mode=0o700)
         overlay = self._folder.path / "disk" / f"{len(layers) + 1}-{secrets.token_hex(4)}"
         guest: GuestMemory | None = None
@@ -130,16 +128,9 @@ class _Capture:
             own = await to_the_end(asyncio.to_thread(self._put_down, room, runs))
             room.close()
         await to_the_end(asyncio.to_thread(self._link, frozen))
+        self._owner.joining.soon()
         record = machine_record(self._owner, self._owned) if guest is not None else None
         return Captured(record, frozen, pause, own)
-
-    async def _flatten(self, place: int, layers: list[Path], active: Path) -> None:
-        """Have only the lowest layer below the disk."""
-        await self._machine.flatten_disk(place)
-        # Until this is written down the layers between are still read, and say nothing new.
-        self._folder.write_disk_files([layers[0].name], active.name)
-        for path in layers[1:]:
-            path.unlink(missing_ok=True)
 
     async def _still(
         self, guest: GuestMemory | None, room: mmap.mmap | None, layers: list[Path], active: Path,

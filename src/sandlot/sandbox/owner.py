@@ -22,6 +22,7 @@ from sandlot.sandbox.door import Door, door_path
 from sandlot.sandbox.ending import KILLED, STOPPED
 from sandlot.sandbox.hibernation import Sleep
 from sandlot.sandbox.host import Host
+from sandlot.sandbox.joining import Joining
 from sandlot.sandbox.owned import OwnedMachine
 from sandlot.state.lock import FileLock
 from sandlot.state.records import SandboxFolder, SandboxRecord
@@ -50,6 +51,7 @@ class Owner:
         """The job that is the main command."""
         self.paused = False
         self.sleep = Sleep(self)
+        self.joining = Joining(self)
         self.gone = asyncio.Event()
         """Set when its machine has ended, unless it sleeps."""
         self._deadline: float | None = None

@@ -10,7 +10,6 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sandlot.engine.config import DISK_OFFSET
@@ -197,30 +196,34 @@ def _seal(
     if machine is not None:
         files += ["state", *(f"memory/{path.name}" for path in folder.memory.chain())]
     write_out(folder.path / each for each in files)
-    known = _known_digests(host, source)
-    digests = {}
-    for each in files:
-        path = folder.path / each
-        before, digest = known.get(each, (path, ""))
-        same = bool(digest) and before.exists() and before.samefile(path)
-        digests[each] = digest if same else digest_sparse(path)
+    known = _known_digests(host, source, folder)
+    digests = {each: known.get(each) or digest_sparse(folder.path / each) for each in files}
     record = dataclasses.replace(record, digests=digests)
     folder.note_verified(record)
     host.snapshots.publish(folder, record)
     return record
 
 
-def _known_digests(host: Host, source: SandboxRecord) -> dict[str, tuple[Path, str]]:
-    """Files whose digests are known, by the names that they have in a snapshot too: those of the
-    snapshot that the sandbox came from."""
-    if not source.snapshot:
-        return {}
+def _known_digests(host: Host, source: SandboxRecord, folder: SnapshotFolder) -> dict[str, str]:
+    """The digests of files that others have too, under the same names: the snapshot that the
+    sandbox came from, and the last one that was made of it; and the template that it began with."""
+    found: dict[str, str] = {}
+    relatives = [host.snapshots.newest_of(source.id)]
     with contextlib.suppress(SnapshotError):
-        parent = host.snapshots.find(source.snapshot)
-        return {
-            name: (parent.path / name, digest) for name, digest in parent.record().digests.items()
-        }
-    return {}
+        relatives.append(host.snapshots.find(source.snapshot))
+    for each in filter(None, relatives):
+        with contextlib.suppress(SnapshotError, OSError):
+            digests = each.record().digests
+            found |= {name: digests[name] for name in digests if _same(each, folder, name)}
+    if folder.memory.root.exists() and "memory/root" not in found:
+        found["memory/root"] = host.templates.known_digest(folder.memory.root)
+    return found
+
+
+def _same(one: SnapshotFolder, other: SnapshotFolder, name: str) -> bool:
+    """Whether both have the same file by this name."""
+    path = other.path / name
+    return path.exists() and path.samefile(one.path / name)
 
 
 @contextlib.asynccontextmanager

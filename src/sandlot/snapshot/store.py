@@ -242,6 +242,11 @@ class SnapshotStore:
         """The snapshots whose sandboxes were restored from this one."""
         return [record for _, record in self._records() if record.parent == id]
 
+    def newest_of(self, sandbox: str) -> SnapshotFolder | None:
+        """The last snapshot that was made of the sandbox with this id."""
+        made = [(r.created, f) for f, r in self._records() if r.source.get("id") == sandbox]
+        return max(made, key=lambda each: each[0])[1] if made else None
+
     def change(self, folder: SnapshotFolder, **fields: Any) -> SnapshotRecord:
         """Change what may be changed of a record: its tags."""
         record = dataclasses.replace(folder.record(), **fields)

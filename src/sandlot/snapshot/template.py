@@ -9,6 +9,7 @@ Whatever can be mounted without the image is mounted in it, an empty writable di
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -215,6 +216,18 @@ class TemplateStore:
                     shutil.rmtree(folder, ignore_errors=True)
             finally:
                 lock.release()
+
+    def known_digest(self, memory: Path) -> str:
+        """The digest of a template's memory, which has another name here; empty when it is not one,
+        or not known to be what it was."""
+        for folder in self._folder.iterdir():
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                if (folder / "ram").samefile(memory):
+                    manifest = json.loads((folder / "manifest.json").read_text())
+                    right = manifest["boot"] == boot_identity()
+                    if right and manifest["marks"] == list(_marks(folder)):
+                        return str(manifest["ram"])
+        return ""
 
     # -- making ----------------------------------------------------------------------------
 

@@ -59,6 +59,13 @@ def test_a_snapshot_is_found_by_name_id_and_newest_tag(store: SnapshotStore) -> 
             store.find(name)
 
 
+def test_the_newest_of_a_sandbox_is_found(store: SnapshotStore) -> None:
+    made(store, "one", created=2.0, source={"id": "a"})
+    newest = made(store, "two", created=3.0, source={"id": "a"})
+    made(store, "three", created=4.0, source={"id": "b"})
+    assert store.newest_of("a") == newest and store.newest_of("c") is None
+
+
 def test_a_name_is_given_once(store: SnapshotStore) -> None:
     made(store, "one")
     with pytest.raises(NameTaken, match="'one'"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 from sandlot.engine.config import DISK_OFFSET
 from sandlot.snapshot import template
+from sandlot.snapshot.integrity import digest_sparse
 from tests.unit.snapshot.test_integrity import sparse
 
 
@@ -68,3 +70,23 @@ def test_unused_templates_are_forgotten(tmp_path: Path) -> None:
     store(tmp_path)._forget_unused()
     assert fresh.exists()
     assert not old.exists()
+
+
+def test_the_digest_of_a_templates_memory_is_known_by_any_name(tmp_path: Path) -> None:
+    folder = sealed(tmp_path, "key")
+    linked, other = tmp_path / "linked", tmp_path / "other"
+    os.link(folder / "ram", linked)
+    other.write_bytes(b"abc")
+    known = store(tmp_path).known_digest(linked)
+    assert known == digest_sparse(linked) != ""
+    assert store(tmp_path).known_digest(other) == ""
+    assert store(tmp_path).known_digest(tmp_path / "missing") == ""
+    # Neither when it was changed, nor when this boot of the host has not read it.
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "boot": "another"}))
+    assert store(tmp_path).known_digest(linked) == ""
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert store(tmp_path).known_digest(linked) == known
+    with linked.open("r+b") as file:
+        file.write(b"x")
+    assert store(tmp_path).known_digest(linked) == ""

@@ -180,6 +180,11 @@ class QemuMachine(Machine):
         if error := state.get("error"):
             raise SandboxError(f"the layers of the disk cannot be joined: {error}")
 
+    async def stop_flattening(self, disk: int) -> None:
+        # There is no such job a moment before it begins, and after its end.
+        with contextlib.suppress(SandboxError):
+            await self._monitor.execute("job-cancel", id=f"flatten{disk}")
+
     async def tell_size(self, disk: int) -> None:
         # It has this size; the device tells the guest so whenever it is set.
         node = self._nodes.get(disk, f"d{disk}")
