@@ -2,6 +2,7 @@
 
 python -m bench [NAME ...]      only some of them
 python -m bench --json FILE     also as JSON
+python -m bench exerciser ...   random operations on a file system (bench/exerciser.py)
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from pathlib import Path
 
 from bench import (
+    exerciser,
     files,
     gateway,
     images,
@@ -67,4 +69,6 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["exerciser"]:
+        sys.exit(exerciser.main(sys.argv[2:]))
     sys.exit(asyncio.run(main()))

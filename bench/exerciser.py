@@ -1,0 +1,92 @@
+"""Random operations on a file system of a sandbox, compared with a model after each one.
+
+python -m bench exerciser [--path-kind disk] [--operations 1000000] [--what bytes names torture]
+
+Runs in rounds, each with a seed of its own that is printed; the first mismatch ends it with status
+1 and the last operations. `bytes` works on a file (write, truncate, map, punch, copy, ...), `names`
+on a tree (create, rename, link, ...), `torture` appends and counts by several processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import secrets
+import sys
+import time
+from collections import Counter
+
+from tests.framework import posix
+from tests.framework.posix import FILE_SYSTEMS, FileSystem, Misbehaved
+
+from sandlot import Sandbox
+from sandlot.image import build_debian_image
+from sandlot.sandbox.host import Host
+
+ROUND = 20_000
+SIZES = (20_000, 64 << 10, 256 << 10, 1 << 20)
+
+
+async def exercise(fs: FileSystem, what: str, operations: int, seed: int) -> None:
+    """All rounds of one kind, in a sandbox of their own.
+
+    Raises:
+        Misbehaved: the file system was not as its model.
+    """
+    done, kinds = 0, Counter[str]()
+    began = time.monotonic()
+    async with Sandbox.create(image="demo", memory="512M", **fs.create) as sandbox:
+        await fs.prepare(sandbox)
+        for number in range(-(-operations // ROUND)):
+            count = min(ROUND, operations - done)
+            one = seed + number
+            if what == "torture":
+                # Each record stands for an append and three counts.
+                records = max(1, count // 16)
+                await sandbox.exec(["rm", "-rf", f"{fs.path}/torture"], check=True)
+                await sandbox.exec(["mkdir", f"{fs.path}/torture"], check=True)
+                path = f"{fs.path}/torture"
+                await posix.torture(sandbox, path, name="one", records=records)
+                await posix.judge(sandbox, path, names=["one"], records=records)
+            elif what == "names":
+                found = await posix.exercise_names(sandbox, fs.path, seed=one, operations=count)
+                kinds.update(found["kinds"])
+            else:
+                size = SIZES[number % len(SIZES)]
+                found = await posix.exercise(
+                    sandbox, fs.path, seed=one, operations=count, size=size
+                )
+                kinds.update(found["kinds"])
+            done += count
+            rate = done / (time.monotonic() - began)
+            print(f"{fs.name} {what}: seed {one}, {done:,} operations, {rate:.0f}/s", flush=True)
+    if kinds:
+        print(f"{fs.name} {what}: {dict(sorted(kinds.items()))}")
+
+
+def main(words: list[str]) -> int:
+    """The program."""
+    parser = argparse.ArgumentParser(prog="bench exerciser")
+    names = {fs.name: fs for fs in FILE_SYSTEMS}
+    parser.add_argument("--path-kind", choices=names, default="disk")
+    parser.add_argument("--operations", type=int, default=1_000_000, help="of each kind")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
+    parser.add_argument(
+        "--what", nargs="+", choices=("bytes", "names", "torture"), default=["bytes", "names"]
+    )
+    arguments = parser.parse_args(words)
+    build_debian_image(Host.current().images, "demo", ["python3"])
+    for what in arguments.what:
+        try:
+            asyncio.run(
+                exercise(names[arguments.path_kind], what, arguments.operations, arguments.seed)
+            )
+        except Misbehaved as error:
+            print(error)
+            return 1
+    print("all as their models")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,3 @@
+module posix
+
+go 1.24
