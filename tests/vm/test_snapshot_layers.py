@@ -44,6 +44,7 @@ async def test_layers_are_joined_in_the_background(
     written: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(joining, "AT_ONCE", 0)
+    monkeypatch.setattr(joining, "DELAY", 0)
     snapshots = [await layer(written, number) for number in range(DEEPEST)]
     # The last one was there before anything was joined; that is done while nobody waits.
     assert len(snapshots[-1].record.layers) == DEEPEST
@@ -66,6 +67,7 @@ async def test_a_save_does_not_wait_for_joining_until_layers_are_too_many(
     written: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(joining, "AT_ONCE", 0)
+    monkeypatch.setattr(joining, "DELAY", 0)
     monkeypatch.setattr(joining, "MOST_LAYERS", DEEPEST + 2)
     for number in range(DEEPEST):
         await layer(written, number)
@@ -84,10 +86,27 @@ async def test_a_save_does_not_wait_for_joining_until_layers_are_too_many(
     assert await sums(written) == whole
 
 
+async def test_saves_in_a_row_begin_no_joining(
+    written: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joining, "AT_ONCE", 0)
+    monkeypatch.setattr(joining, "DELAY", 1e6)
+    begun = []
+
+    async def join(*_: object) -> None:
+        begun.append(1)
+
+    monkeypatch.setattr(joining, "join", join)
+    for number in range(DEEPEST + 2):
+        assert len((await layer(written, number)).record.layers) == number + 1
+    assert not begun and len(layers_of(written)) == DEEPEST + 2
+
+
 async def test_a_machine_that_ends_while_layers_are_joined(
     written: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(joining, "AT_ONCE", 0)
+    monkeypatch.setattr(joining, "DELAY", 0)
     for number in range(DEEPEST):
         await layer(written, number)
     whole = await sums(written)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 MOST_LAYERS = 2 * DEEPEST
 """How many layers a disk may have before a save waits until they are joined."""
+DELAY = 5.0
+"""Seconds from a save until joining begins: saves often follow one another, and what was copied for
+a joining that is given up takes room."""
 AT_ONCE = 8 << 20
 """Bytes in the layers that are joined while a save waits: it takes no longer than starting to."""
 
@@ -28,21 +31,29 @@ class Joining:
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._task: asyncio.Task[None] | None = None
+        self._begun = False
 
     def soon(self) -> None:
         """Begin, if it is worth it; the machine runs on."""
         owned = self._owner.owned
         layers, _ = self._owner.folder.disk_files()
-        if owned is None or not owned.alive or self._task is not None or len(layers) < DEEPEST:
+        under_way = self._task is not None and not self._task.done()
+        if owned is None or not owned.alive or under_way or len(layers) < DEEPEST:
             return
+        self._begun = False
         self._task = asyncio.get_running_loop().create_task(self._run(owned))
 
     async def _run(self, owned: OwnedMachine) -> None:
-        try:
-            # Given up, or the machine ended, or its disk is full: the next save begins again.
-            with contextlib.suppress(SandboxError, OSError):
-                await join(owned, self._owner.folder)
-        finally:
+        await asyncio.sleep(DELAY)
+        self._begun = True
+        # Given up, or the machine ended, or its disk is full: the next save begins again.
+        with contextlib.suppress(SandboxError, OSError):
+            await join(owned, self._owner.folder)
+
+    def forget(self) -> None:
+        """The machine has ended."""
+        if self._task is not None:
+            self._task.cancel()
             self._task = None
 
     async def give_way(self) -> None:
@@ -53,11 +64,14 @@ class Joining:
         layers, _ = folder.disk_files()
         task = self._task
         if task is not None:
+            if not self._begun:
+                task.cancel()
             while not task.done():
                 if len(layers) < MOST_LAYERS:
                     await owned.machine.stop_flattening(owned.disk_place)
                 # It may be about to begin, and is then not stopped yet.
                 await asyncio.wait([task], timeout=0.1)
+            self._task = None
             layers, _ = folder.disk_files()
         if len(layers) >= MOST_LAYERS or (len(layers) >= DEEPEST and _taken(layers) <= AT_ONCE):
             await join(owned, folder)

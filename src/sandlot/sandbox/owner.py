@@ -450,5 +450,6 @@ class Owner:
         task.add_done_callback(self._tasks.discard)
 
     def _cancel_tasks(self) -> None:
+        self.joining.forget()
         for task in list(self._tasks):
             task.cancel()
