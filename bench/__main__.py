@@ -16,6 +16,7 @@ from pathlib import Path
 from bench import (
     exerciser,
     files,
+    filesystem,
     gateway,
     images,
     intercept,
@@ -38,6 +39,7 @@ BENCHES = {
     **pull.BENCHES,
     **images.BENCHES,
     **files.BENCHES,
+    **filesystem.BENCHES,
     **network.BENCHES,
     **intercept.BENCHES,
     **gateway.BENCHES,

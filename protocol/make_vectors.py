@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sandlot.wire import files, frames, messages, network, snapshot
+from sandlot.wire import files, frames, messages, network, snapshot, volumes
 from sandlot.wire.frames import Flag, Frame, Type
 
 FRAMES = [
@@ -87,6 +87,13 @@ MESSAGES: list[messages.Message] = [
     network.Unreachable(port=5353, remote=b"\1\2\3\4", remote_port=53, errno=111),
     snapshot.Freeze(flags=snapshot.Freeze.SYNC),
     snapshot.Thaw(restored=b'{"name": "w-1"}', env=(b"A=1",), boot_id="0-1"),
+    volumes.Mount(
+        volume="/app", path=b"/app", flags=volumes.Mount.READ_ONLY | volumes.Mount.AGAIN,
+        mode=0o40755,
+    ),
+    volumes.Unmount(volume="/app", flags=volumes.Unmount.DETACH),
+    volumes.Nudge(volume="/app", changes=(b"cnew", b"vold\0new")),
+    volumes.MountDisk(path=b"/data", serial="0123456789ab", flags=volumes.MountDisk.READ_ONLY),
     snapshot.Grow(size=8 << 30),
     files.FileInfo(path=b"\xff/a", mode=0o120777, size=2**40, uid=1, gid=2, mtime_ns=3, target=b"t",
                    links=2),

@@ -8,9 +8,11 @@ General layout, from what users hold down to the wire:
     sync       the same API without `await`
     build      images from Dockerfiles
     sandbox    Sandbox, Process, results; the keeper of a detached one, the door to a running one
+    volume     what is mounted where; named volumes: the store, what they may hold
     files      the files of a sandbox: contents, names, archives, changes
     snapshot   saved machines: snapshots, and the templates that sandboxes begin with
     network    what a sandbox may reach: rules, policy, names, the bytes of DNS and TLS
+    filesystem file systems of volumes: the seam, FUSE, host folders, memory
     guest      kernel, initial file system, agent, and the host's side of the channel to it
     image      images: made from Debian packages, written as EROFS, stored by content
     engine     the machine: the seam, QEMU, and the choice of accelerator
@@ -66,6 +68,7 @@ from sandlot.errors import (
     SnapshotMismatch,
     SnapshotNotFound,
     StateError,
+    VolumeNotFound,
     WrongState,
 )
 
@@ -77,6 +80,14 @@ if TYPE_CHECKING:
     from sandlot.files.info import FileInfo
     from sandlot.files.streams import FileReader
     from sandlot.files.watch import FileEvent, Watch
+    from sandlot.filesystem.base import FileSystem
+    from sandlot.filesystem.fsspecfs import FsspecFs, TarFs, ZipFs
+    from sandlot.filesystem.host.hostfs import HostFs
+    from sandlot.filesystem.memory.memfs import MemFs
+    from sandlot.filesystem.overlay.overlayfs import OverlayFs
+    from sandlot.filesystem.readonly import ReadOnly
+    from sandlot.filesystem.simple import SimpleFileSystem
+    from sandlot.filesystem.types import Attr, Context, DirEntry, Entry, Opened, SetAttr, Statistics
     from sandlot.guest.jobs import JobOutput
     from sandlot.guest.process import ExitStatus, InputStream, OutputStream
     from sandlot.image import Image, ImageConfig, ImageStore
@@ -100,6 +111,8 @@ if TYPE_CHECKING:
     from sandlot.secrets.secret import Secret
     from sandlot.snapshot.usage import SnapshotUsage
     from sandlot.state.events import Event
+    from sandlot.volume.declared import NamedVolume
+    from sandlot.volume.volume import Volume
 
 __version__ = "0.1.0"
 
@@ -107,6 +120,7 @@ _LAZY = {
     "SandboxNetwork": "sandlot.sandbox.network",
     "PublishedPort": "sandlot.network.published",
     "Hooks": "sandlot.network.hooks",
+    "HostFs": "sandlot.filesystem.host.hostfs",
     "FlowRecord": "sandlot.network.flows",
     "Attachment": "sandlot.sandbox.job",
     "Decision": "sandlot.network.flow",
@@ -127,6 +141,7 @@ _LAZY = {
     "Leftover": "sandlot.sandbox.housekeeping",
     "LogEntry": "sandlot.sandbox.log",
     "Metrics": "sandlot.sandbox.metrics",
+    "NamedVolume": "sandlot.volume.declared",
     "OutputStream": "sandlot.guest.process",
     "Network": "sandlot.network.policy",
     "Pool": "sandlot.sandbox.pool",
@@ -139,15 +154,32 @@ _LAZY = {
     "Snapshot": "sandlot.sandbox.snapshots",
     "SnapshotUsage": "sandlot.snapshot.usage",
     "Transfer": "sandlot.files.extract",
+    "Volume": "sandlot.volume.volume",
     "Watch": "sandlot.files.watch",
     "Usage": "sandlot.sandbox.housekeeping",
     "disk_usage": "sandlot.sandbox.housekeeping",
     "prune": "sandlot.sandbox.housekeeping",
     "build_image": "sandlot.build.api",
+    "FileSystem": "sandlot.filesystem.base",
+    "MemFs": "sandlot.filesystem.memory.memfs",
+    "OverlayFs": "sandlot.filesystem.overlay.overlayfs",
+    "ReadOnly": "sandlot.filesystem.readonly",
+    "SimpleFileSystem": "sandlot.filesystem.simple",
+    "FsspecFs": "sandlot.filesystem.fsspecfs",
+    "ZipFs": "sandlot.filesystem.fsspecfs",
+    "TarFs": "sandlot.filesystem.fsspecfs",
+    "Context": "sandlot.filesystem.types",
+    "Attr": "sandlot.filesystem.types",
+    "Entry": "sandlot.filesystem.types",
+    "DirEntry": "sandlot.filesystem.types",
+    "Opened": "sandlot.filesystem.types",
+    "SetAttr": "sandlot.filesystem.types",
+    "Statistics": "sandlot.filesystem.types",
 }
 
 __all__ = [
     "Attachment",
+    "Attr",
     "BootError",
     "BuildError",
     "CertificateRefused",
@@ -155,8 +187,11 @@ __all__ = [
     "CommandNotFound",
     "ConfigError",
     "ConnectionFailed",
+    "Context",
     "Decision",
+    "DirEntry",
     "EngineUnavailable",
+    "Entry",
     "Event",
     "ExecError",
     "ExecResult",
@@ -173,12 +208,15 @@ __all__ = [
     "FileNotFound",
     "FileReader",
     "FileState",
+    "FileSystem",
     "Files",
     "Flow",
     "FlowRecord",
+    "FsspecFs",
     "GuestProtocolError",
     "Hooks",
     "HostError",
+    "HostFs",
     "Image",
     "ImageConfig",
     "ImageError",
@@ -191,15 +229,20 @@ __all__ = [
     "Leftover",
     "LocalProtocolError",
     "LogEntry",
+    "MemFs",
     "Metrics",
     "NameTaken",
+    "NamedVolume",
     "Network",
+    "Opened",
     "OutputStream",
+    "OverlayFs",
     "Pool",
     "Process",
     "ProcessError",
     "ProtocolError",
     "PublishedPort",
+    "ReadOnly",
     "Refuse",
     "RegistryError",
     "ResourceError",
@@ -211,6 +254,8 @@ __all__ = [
     "SandboxNotFound",
     "Secret",
     "SecretUnavailable",
+    "SetAttr",
+    "SimpleFileSystem",
     "Snapshot",
     "SnapshotDamaged",
     "SnapshotError",
@@ -219,10 +264,15 @@ __all__ = [
     "SnapshotNotFound",
     "SnapshotUsage",
     "StateError",
+    "Statistics",
+    "TarFs",
     "Transfer",
     "Usage",
+    "Volume",
+    "VolumeNotFound",
     "Watch",
     "WrongState",
+    "ZipFs",
     "build_image",
     "disk_usage",
     "prune",

@@ -19,8 +19,9 @@ SandboxError                     the root; carries `hint`, the remedy in one lin
 │   ├── SnapshotDamaged          a file of it is cut off or was changed
 │   ├── SnapshotMismatch         it does not fit this host; carries `differences`
 │   └── SnapshotInterrupted      a call was under way in a machine that is another one now
+├── VolumeNotFound (LookupError)
 ├── SecretUnavailable (LookupError)  the value of a secret cannot be had now
-├── NameTaken                    another sandbox or snapshot has this name
+├── NameTaken                    another sandbox, snapshot or volume has this name
 ├── WrongState                   the sandbox is stopped, running, or busy
 ├── SandboxDied                  the machine ended while it was needed
 ├── BootError                    the guest did not come up
@@ -143,6 +144,10 @@ class SandboxNotFound(SandboxError, LookupError):
     """No sandbox of this name or id exists."""
 
 
+class VolumeNotFound(SandboxError, LookupError):
+    """No named volume has this name."""
+
+
 class SnapshotError(SandboxError):
     """A snapshot cannot be made, read, used or removed."""
 
@@ -179,7 +184,7 @@ class SecretUnavailable(SandboxError, LookupError):
 
 
 class NameTaken(SandboxError):
-    """Another sandbox has this name."""
+    """Another sandbox, snapshot or volume has this name."""
 
 
 class WrongState(SandboxError):

@@ -12,9 +12,9 @@ SOURCE = ROOT / "src" / "sandlot"
 UNIT = ROOT / "tests" / "unit"
 
 ORDER = {
-    "errors": 0, "settings": 1, "wire": 2, "state": 2, "secrets": 2, "engine": 3, "network": 3,
-    "guest": 4, "image": 4,
-    "snapshot": 5, "files": 5, "sandbox": 6, "build": 7, "sync": 8, "cli": 9,
+    "errors": 0, "settings": 1, "sizes": 1, "times": 1, "wire": 2, "state": 2, "secrets": 2,
+    "engine": 3, "network": 3, "filesystem": 3, "guest": 4, "image": 4, "snapshot": 5, "files": 5,
+    "volume": 6, "sandbox": 7, "build": 8, "sync": 9, "cli": 10, "testing": 10,
 }  # fmt: skip
 MODULES = sorted(SOURCE.rglob("*.py"))
 
@@ -80,6 +80,9 @@ PURE = [
     *sorted(SOURCE.glob("network/tls/*.py")),
     *sorted(SOURCE.glob("network/dns/*.py")),
     *(SOURCE / "snapshot" / f"{name}.py" for name in ("checking", "layout", "sparse")),
+    *sorted(SOURCE.glob("filesystem/fuse/*.py")),
+    *(SOURCE / "filesystem" / "memory" / f"{name}.py" for name in ("contents", "files", "room")),
+    SOURCE / "sizes.py",
     SOURCE / "engine" / "config.py",
     SOURCE / "engine" / "concatenation.py",
     SOURCE / "engine" / "qemu" / "argv.py",
@@ -91,6 +94,32 @@ IMPURE = {"asyncio", "socket", "subprocess"}
 EXTRA_TESTS = {"wire/test_vectors.py", "network/test_attempts.py"}
 # Modules without a test file of their own: interfaces, thin joints, and what needs a machine.
 COVERED_ELSEWHERE = {
+    "wire/volumes.py": "tests/unit/wire/test_messages.py",
+    "sandbox/volumes.py": "tests/vm/test_volumes.py",
+    "sandbox/nudging.py": "tests/vm/test_volumes.py",
+    "sandbox/mounting.py": "tests/vm/test_volumes.py",
+    "sandbox/mounted.py": "tests/vm/test_volumes.py",
+    "filesystem/known.py": "tests/unit/filesystem/test_mount.py",
+    "sizes.py": "tests/unit/sandbox/test_sizes.py",
+    "filesystem/base.py": "tests/unit/filesystem/test_mount.py",
+    "filesystem/types.py": "tests/unit/filesystem/test_mount.py",
+    "filesystem/blocks.py": "tests/unit/filesystem/test_fsspecfs.py",
+    "filesystem/paths.py": "tests/unit/filesystem/test_simple.py",
+    "filesystem/fuse/opcodes.py": "tests/unit/filesystem/fuse/test_requests.py",
+    "filesystem/memory/room.py": "tests/unit/filesystem/memory/test_contents.py",
+    "filesystem/memory/tree.py": "tests/unit/testing/test_machine.py",
+    "filesystem/overlay/copying.py": "tests/unit/filesystem/overlay/test_overlayfs.py",
+    "filesystem/overlay/layers.py": "tests/unit/filesystem/overlay/test_overlayfs.py",
+    "filesystem/overlay/merging.py": "tests/unit/filesystem/overlay/test_overlayfs.py",
+    "filesystem/overlay/moving.py": "tests/unit/filesystem/overlay/test_overlayfs.py",
+    "filesystem/overlay/saving.py": "tests/unit/filesystem/overlay/test_overlayfs.py",
+    "testing/checks.py": "tests/unit/testing/test_suite.py",
+    "testing/client.py": "tests/unit/testing/test_suite.py",
+    "testing/kernel.py": "tests/unit/testing/test_suite.py",
+    "testing/suite_files.py": "tests/unit/testing/test_suite.py",
+    "testing/suite_folders.py": "tests/unit/testing/test_suite.py",
+    "testing/suite_states.py": "tests/unit/testing/test_suite.py",
+    "testing/model.py": "tests/unit/testing/test_machine.py",
     "image/ondisk.py": "tests/unit/image/test_erofs.py",
     "image/space.py": "tests/unit/image/test_erofs.py",
     "image/saving.py": "tests/unit/image/test_archive.py",
@@ -110,6 +139,9 @@ COVERED_ELSEWHERE = {
     "network/relay.py": "tests/unit/network/test_gateway.py",
     "network/upstream.py": "tests/unit/network/test_router.py",
     "sandbox/network.py": "tests/vm/test_network.py",
+    "sandbox/disks.py": "tests/vm/test_volumes_named.py",
+    "sync/volumes.py": "tests/unit/sync/test_facade.py",
+    "times.py": "tests/unit/sandbox/test_sizes.py",
     "sandbox/reach.py": "tests/vm/test_network.py",
     "sync/network.py": "tests/unit/sync/test_facade.py",
     "wire/network.py": "tests/unit/wire/test_messages.py",

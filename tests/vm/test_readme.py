@@ -78,6 +78,8 @@ def test_python_block(demo: dict[str, str], name: str, program: str) -> None:
         for each in snapshots:
             words = ["snapshot", "rm", "-f", "--cascade", each]
             run([sys.executable, "-m", "sandlot.cli.main", *words], demo)
+        for each in re.findall(r'Volume\.create\("([\w-]+)"', program):
+            run([sys.executable, "-m", "sandlot.cli.main", "volume", "rm", "-f", each], demo)
         untagged_away(program)
 
 

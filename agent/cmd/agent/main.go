@@ -15,6 +15,7 @@ import (
 	"sandlot/agent/internal/network"
 	"sandlot/agent/internal/process"
 	"sandlot/agent/internal/session"
+	"sandlot/agent/internal/volume"
 )
 
 const portName = "sandlot.0"
@@ -69,7 +70,7 @@ func run(console *boot.Console) {
 	if err != nil {
 		console.Say("network: " + err.Error())
 	}
-	server := &session.Server{Table: table, Groups: groups, Gate: gate, Log: console.Say}
+	server := &session.Server{Table: table, Groups: groups, Gate: gate, Log: console.Say, Volumes: volume.New(console.Say)}
 	port := boot.OpenPort(portName)
 	runtime.GC()
 	conn := mux.New(port, window, server.Accept, console.Say)

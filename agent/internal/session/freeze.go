@@ -30,7 +30,9 @@ func (v *Server) freeze(s *mux.Stream, m *wire.Freeze) {
 		v.release = release
 		v.mu.Unlock()
 	}
-	answer(s, v.Groups.Freeze(true, freezePatience))
+	err := v.Groups.Freeze(true, freezePatience)
+	v.Volumes.Hold()
+	answer(s, err)
 }
 
 // grow lets the disk's file system have all of a disk that has become larger.
@@ -54,6 +56,7 @@ func (v *Server) thaw(s *mux.Stream, m *wire.Thaw) {
 		}
 		identity.WriteRestored(m.Restored)
 	}
+	v.Volumes.GoOn()
 	err := v.Groups.Freeze(false, 0)
 	v.mu.Lock()
 	release := v.release

@@ -108,6 +108,30 @@ func (r *request) open(m wire.Message) {
 			r.rest = v.Gate.Network(s)
 		}
 		return
+	case *wire.Mount:
+		if !v.mounted() {
+			s.Send(&wire.Failed{Code: "no-root", Text: "no root is mounted yet"}, true)
+			break
+		}
+		r.rest = v.Volumes.Mount(s, m, func(err error) { answer(s, err) })
+		return
+	case *wire.Unmount:
+		v.background(func() { answer(s, v.Volumes.Unmount(m)) })
+	case *wire.MountDisk:
+		if !v.mounted() {
+			s.Send(&wire.Failed{Code: "no-root", Text: "no root is mounted yet"}, true)
+			break
+		}
+		v.background(func() { answer(s, v.Volumes.MountDisk(m)) })
+	case *wire.Nudge:
+		v.background(func() {
+			thread, err := v.Volumes.Nudge(m)
+			if err == nil {
+				s.Send(&wire.Started{Pid: uint64(thread)}, true)
+				return
+			}
+			answer(s, err)
+		})
 	case wire.FileRequest, *wire.UpperLayer:
 		if !v.mounted() {
 			s.Send(&wire.Failed{Code: "no-root", Text: "no root is mounted yet"}, true)

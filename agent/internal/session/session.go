@@ -14,6 +14,7 @@ import (
 	"sandlot/agent/internal/mux"
 	"sandlot/agent/internal/network"
 	"sandlot/agent/internal/process"
+	"sandlot/agent/internal/volume"
 	"sandlot/agent/internal/wire"
 )
 
@@ -23,6 +24,8 @@ type Server struct {
 	Groups *cgroup.Tree
 	Gate   *network.Gate // nil where the kernel has no network
 	Log    func(string)
+
+	Volumes *volume.Volumes
 
 	mu        sync.Mutex
 	root      *mount.Root
@@ -122,6 +125,7 @@ func (v *Server) shutdown(s *mux.Stream, m *wire.Shutdown) {
 	v.Groups.Kill()
 	v.waitEmpty(5 * time.Second)
 	v.Table.Settle(2 * time.Second) // how each job ended is told before the machine's end
+	v.Volumes.Close(10 * time.Second)
 	v.mu.Lock()
 	root := v.root
 	v.mu.Unlock()

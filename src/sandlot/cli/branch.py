@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sandlot.cli.mounts import volumes_of
 from sandlot.cli.options import (
     PASS_THROUGH,
     command_words,
@@ -58,8 +59,8 @@ def restore(ctx: click.Context, /, snapshot: str, command: tuple[str, ...], **op
     shell is opened. The exit status is the command's, and the sandbox ends with it; without --rm it
     stays, stopped. With -d it lives by itself, and COMMAND is a job in it. -e reaches COMMAND and
     what is started later, and /run/sandlot/restored, which running programs may read. Network,
-    ports and secrets are as they were saved when they are not given; ports are then at free ones of
-    the host.
+    ports, secrets and volumes are as they were saved when they are not given; ports are then at
+    free ones of the host.
     """
     from sandlot.cli.terminal import leave_at_once
 
@@ -135,6 +136,7 @@ def _changes(options: dict[str, Any]) -> Changes:
         network=network_of(options), ports=list(options["publish"]) or None,
         secrets=secrets_of(options["secret"], options["secret_file"]),
         labels=labels(options["label"]) if options["label"] else None, disk=options["disk"],
+        volumes=volumes_of(options) or None,
         detached=options["detach"], auto_remove=options["auto_remove"], **limits,
     )  # fmt: skip
 

@@ -13,7 +13,6 @@ Verdict = tuple[str, str]
 
 _NETWORK = "sandboxes share no network; see --allow and -p"
 _ADDRESS = "every sandbox has the same address: nobody else sees it"
-_VOLUMES = "there are no volumes yet; send files with `sandlot cp` or through standard input"
 _CONTAINER = "a sandbox is a machine of its own: its kernel isolates it, not the host's"
 _CGROUP = "a machine has whole processors and a fixed memory; use --cpus and --memory"
 _DAEMON = "there is no daemon"
@@ -53,7 +52,11 @@ _RUN: dict[str, Verdict] = {
     "--add-host": (REFUSED, "write to /etc/hosts with `sandlot exec`"),
     "--link": (REFUSED, _NETWORK),
     **_all((REFUSED, _ADDRESS), "--ip", "--ip6", "--mac-address"),
-    **_all((REFUSED, _VOLUMES), "-v", "--volume", "--mount", "--volumes-from", "--tmpfs"),
+    **_all((DIFFERENT, "a folder of the host must be there; options are ro, rw and cache="),
+           "-v", "--volume"),
+    "--mount": (DIFFERENT, "type=bind, volume and tmpfs; source, target, readonly, cache"),
+    "--tmpfs": (DIFFERENT, "in this machine's memory, not the sandbox's; size= and mode="),
+    "--volumes-from": (REFUSED, "name the volumes with -v"),
     **_all((REFUSED, _CONTAINER), "--privileged", "--cap-add", "--cap-drop", "--security-opt",
            "--userns", "--pid", "--ipc", "--uts", "--cgroupns", "--runtime", "--isolation",
            "--device", "--gpus", "--sysctl", "--init", "--group-add", "--read-only"),
@@ -121,7 +124,7 @@ COMMANDS: dict[str, Docker] = {
     "rm": Docker(
         SAME, "",
         {**_all(_same, "-f", "--force"),
-         **_all((REFUSED, "the disk always goes with it"), "-v", "--volumes"),
+         **_all(_same, "-v", "--volumes"),
          "--link": (REFUSED, _NETWORK)},
     ),
     "logs": Docker(
@@ -179,7 +182,9 @@ COMMANDS: dict[str, Docker] = {
     "version": Docker(REFUSED, "use `sandlot --version`"),
     "help": Docker(REFUSED, "use `sandlot --help`"),
     "network": Docker(DIFFERENT, "asks about and changes policies; there are no networks to make"),
-    "volume": Docker(REFUSED, _VOLUMES),
+    "volume": Docker(
+        DIFFERENT, "--size instead of drivers and their options; `volume cp` copies in and out"
+    ),
     "compose": Docker(REFUSED, "not there yet"),
     "swarm": Docker(REFUSED, _DAEMON),
     "context": Docker(REFUSED, _DAEMON),

@@ -12,7 +12,7 @@ FLAGS = {
     "max_duration": "--max-duration", "restart": "--restart", "stop_signal": "--stop-signal",
     "stop_grace": "--stop-timeout", "pids": "--pids-limit", "labels": "--label",
     "connections": "--connections", "bandwidth": "--bandwidth", "platform": "--platform",
-    "pull": "--pull", "detached": "--detach",
+    "pull": "--pull", "detached": "--detach", "volumes": "-v",
 }  # fmt: skip
 """Arguments of `Sandbox.create`, and the flags of `run` that stand for them."""
 _BOTH = re.compile(r"\b\w+=\w* or (?=--?\w)")

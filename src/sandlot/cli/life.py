@@ -187,8 +187,12 @@ def rename(name: str, new: str) -> None:
 @click.option(
     "-f", "--force", is_flag=True, help="Also running ones; that one is missing is no error."
 )
+@click.option(
+    "-v", "--volumes", is_flag=True,
+    help="Also volumes that were made with one, for a path only; named ones stay.",
+)  # fmt: skip
 @click.argument("names", nargs=-1, required=True)
-def rm(force: bool, names: tuple[str, ...]) -> None:
+def rm(force: bool, volumes: bool, names: tuple[str, ...]) -> None:
     """Remove sandboxes and their disks."""
     from sandlot.cli.main import complain
     from sandlot.errors import SandboxNotFound, StateError, WrongState
@@ -213,7 +217,7 @@ def rm(force: bool, names: tuple[str, ...]) -> None:
             raise WrongState(
                 f"sandbox {name!r} is running", hint=f"use `sandlot rm -f {name}`, or stop it first"
             )
-        await sandbox.remove()
+        await sandbox.remove(volumes=volumes)
         return True
 
     _each(names, one)

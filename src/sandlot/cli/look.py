@@ -130,6 +130,11 @@ def _ports(info: SandboxInfo) -> str:
     return ", ".join(str(PublishedPort.from_json(each)) for each in info.state.ports)
 
 
+def _mounted(volume: dict[str, Any]) -> str:
+    """Docker's word for a volume: its name, or the folder of the host."""
+    return str(volume.get("name") or volume.get("source") or volume["kind"])
+
+
 def _docker(info: SandboxInfo, whole: bool) -> dict[str, str]:
     """The fields of Docker's templates."""
     record = info.record
@@ -140,7 +145,8 @@ def _docker(info: SandboxInfo, whole: bool) -> dict[str, str]:
         "CreatedAt": f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%d %H:%M:%S} +0000 UTC",
         "Labels": ",".join(f"{k}={v}" for k, v in record.labels.items()),
         "Ports": _ports(info) if info.state.running else "",
-        "Mounts": "", "Networks": "", "Size": human_size(record.disk),
+        "Mounts": ",".join(_mounted(each) for each in record.volumes), "Networks": "",
+        "Size": human_size(record.disk),
     }  # fmt: skip
 
 

@@ -36,6 +36,7 @@ COMMANDS = {
     "rename": ("life", "Give a stopped sandbox another name"),
     "rm": ("life", "Remove sandboxes"),
     "snapshot": ("snapshot", "Save sandboxes; list, name and remove what was saved"),
+    "volume": ("volume", "Make, list, copy and remove named volumes"),
     "restore": ("branch", "Make a sandbox that goes on from a snapshot"),
     "fork": ("branch", "Make twins of a running sandbox"),
     "stats": ("stats", "Show what running sandboxes use"),

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from sandlot.cli.mounts import volume_options, volumes_of
 from sandlot.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -112,6 +113,7 @@ def making(options: dict[str, Any]) -> dict[str, Any]:
         "secrets": secrets_of(options["secret"], options["secret_file"]),
         "upstream_ca": options["upstream_ca"] or "",
         "inspect": list(options["inspect"]),
+        "volumes": volumes_of(options),
     }
 
 
@@ -204,7 +206,7 @@ def policy_options(function: F) -> F:
 
 
 def reach_options(function: F) -> F:
-    """--secret, -p and the policy: what a sandbox that goes on from a saved one may have anew."""
+    """-v, --secret, -p and the policy: what a sandbox that goes on from a saved one may have anew."""
     for option in (
         click.option(
             "--secret-file", multiple=True, metavar="NAME=FILE@HOST[,HOST]",
@@ -222,7 +224,7 @@ def reach_options(function: F) -> F:
         ),
     ):  # fmt: skip
         function = option(function)
-    return policy_options(function)
+    return policy_options(volume_options(function))
 
 
 def network_options(function: F) -> F:

@@ -35,8 +35,9 @@ def df(json_: bool) -> None:
     "snapshots in one piece.",
 )  # fmt: skip
 @click.option("--stopped", is_flag=True, help="Also stopped sandboxes, with their disks.")
+@click.option("--volumes", is_flag=True, help="Also named volumes that no sandbox has.")
 @click.option("--json", "json_", is_flag=True, help="What is removed, as JSON.")
-def prune(force: bool, everything: bool, stopped: bool, json_: bool) -> None:
+def prune(force: bool, everything: bool, stopped: bool, volumes: bool, json_: bool) -> None:
     """Remove what dead programs have left, and caches that were not used for two weeks.
 
     Without -f nothing is removed: it is only said what would be.
@@ -44,7 +45,7 @@ def prune(force: bool, everything: bool, stopped: bool, json_: bool) -> None:
     from sandlot.sandbox.housekeeping import prune as remove
     from sandlot.sandbox.housekeeping import total
 
-    gone = remove(dry_run=not force, everything=everything, stopped=stopped)
+    gone = remove(dry_run=not force, everything=everything, stopped=stopped, volumes=volumes)
     if json_:
         as_json([asdict(each) for each in gone])
     elif gone:

@@ -79,6 +79,11 @@ class Machine(ABC):
         """Tell the guest how large a disk is, when it is larger than in the state that was loaded."""
 
     @abstractmethod
+    async def add_disk(self, serial: str, path: Path, size: int) -> None:
+        """Give a running machine one more disk, which begins at DISK_OFFSET of its file; the guest
+        knows it by its serial number."""
+
+    @abstractmethod
     async def save_devices(self, state: Path) -> None:
         """Write the device state of a paused machine to a file, without its memory."""
 

@@ -8,6 +8,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from sandlot.errors import GuestProtocolError, SandboxDied, SandboxError
 from sandlot.wire import frames, mux
@@ -51,6 +52,15 @@ class _Flag:
             self._waiting.remove(waiting)
 
 
+class Taker(Protocol):
+    """What a channel tells of one stream."""
+
+    def on_data(self, data: bytes) -> None: ...
+    def on_end(self) -> None: ...
+    def on_reset(self, error: SandboxError | None) -> None: ...
+    def on_writable(self) -> None: ...
+
+
 class ChannelStream:
     """One stream. Reads wait for the peer, writes wait for its credit."""
 
@@ -69,6 +79,12 @@ class ChannelStream:
     def unread(self) -> bytes:
         """Bytes that `read_message` took but did not need."""
         return self._messages.rest()
+
+    def taken(self) -> bytes:
+        """Everything that has come and was not read."""
+        data = self._messages.rest() + b"".join(self._chunks)
+        self._chunks.clear()
+        return data
 
     # Called by the channel.
 
@@ -206,7 +222,7 @@ class Channel(asyncio.Protocol):
             send_half=window[:half] if window is not None else None,
             receive_half=window[half:] if window is not None else None,
         )
-        self._streams: dict[int, ChannelStream] = {}
+        self._streams: dict[int, Taker] = {}
         self._died = died or (lambda: SandboxDied("the sandbox has ended"))
         self._broken = broken
         self._accept = accept
@@ -331,6 +347,14 @@ class Channel(asyncio.Protocol):
             return False
         return self.send(number, data) == len(data)
 
+    def divert(self, stream: ChannelStream, taker: Taker) -> None:
+        """Let `taker` have what comes on a stream from now on, at once and without a task. It says
+        itself what it has `consumed`."""
+        self._streams[stream.number] = taker
+        data = stream.taken()
+        if data:
+            taker.on_data(data)
+
     def serve(self, accept: Callable[[ChannelStream], None]) -> None:
         """Let the peer open streams from now on; `accept` is given each."""
         self._accept = accept
@@ -367,7 +391,7 @@ class Channel(asyncio.Protocol):
         if not self._mux.is_open(number):
             self._drop(number)
 
-    def _drop(self, number: int) -> ChannelStream | None:
+    def _drop(self, number: int) -> Taker | None:
         self.last_used = time.monotonic()
         return self._streams.pop(number, None)
 
@@ -392,8 +416,8 @@ class Channel(asyncio.Protocol):
             if self._accept is None:
                 self._mux.reset(event.stream)
                 return
-            stream = self._streams[event.stream] = ChannelStream(self, event.stream)
-            self._accept(stream)
+            opened = self._streams[event.stream] = ChannelStream(self, event.stream)
+            self._accept(opened)
         elif isinstance(event, mux.GoneAway):
             raise GuestProtocolError(f"the guest's agent gave up the session (code {event.code})")
 

@@ -27,6 +27,9 @@ class Hooks:
         on_dns: told of every name that is about to be asked; may return another decision.
         on_http_request: told of every request that the gateway reads.
         on_secret_use: told of every secret that is about to be put into a request.
+        on_fs: told (`FileAccess`) of every file and folder of a volume that is about to be opened,
+            made, renamed, removed or changed in what it is, not of each read and write; may raise
+            `Refuse` (EACCES).
     """
 
     ask: Ask | None = None
@@ -35,6 +38,7 @@ class Hooks:
     on_dns: Callable[[str, Decision], Any] | None = None
     on_http_request: Callable[..., Any] | None = None
     on_secret_use: Callable[..., Any] | None = None
+    on_fs: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.ask_timeout, bool) or not 0 < self.ask_timeout < float("inf"):

@@ -75,6 +75,7 @@ class Branching(Life):
         hostname: str | None = None, network: Network | None = None, ports: object = None,
         secrets: object = None, labels: Mapping[str, str] | None = None,
         disk: int | str | None = None, detached: bool = False, hooks: Hooks | None = None,
+        volumes: Mapping[str, object] | None = None,
     ) -> SandboxCreation:  # fmt: skip
         """A twin: a running sandbox that goes on where this one is now. This one runs on.
 
@@ -88,6 +89,8 @@ class Branching(Life):
             hostname: its name when None.
             network, ports, secrets, labels: instead of this one's.
             disk: the size of its disk, which may be larger than this one's.
+            volumes: instead of this one's, as in `create`; what its programs have open of others
+                is no more (EIO).
             detached: let a process of its own keep it.
             hooks: asked before something is reached, instead of this one's; not for a detached one.
 
@@ -100,7 +103,7 @@ class Branching(Life):
 
         changes = Changes(
             env=env, hostname=hostname, network=network, ports=ports, secrets=secrets,
-            labels=labels, disk=disk, detached=detached,
+            labels=labels, disk=disk, detached=detached, volumes=volumes,
         )  # fmt: skip
 
         async def make() -> Sandbox:
@@ -221,10 +224,10 @@ async def prepare_child(
             "hooks cannot be called for a detached sandbox: it outlives this program",
             hint="leave detached=True out, or go without them by hooks=Hooks()",
         )
-    record, hidden = await child_record(origin, name, changes, grants.secrets)
+    record, given = await child_record(origin, name, changes, grants)
     folder, lock = await make_child(host, origin, record, changes.env or {})
-    made = Sandbox._from_folder(host, folder, record, lock, asked, hidden)
-    made._lineage = grants.authority
+    made = Sandbox._from_folder(host, folder, record, lock, asked, dict(given.secrets))
+    made._lineage, made._objects = given.authority, dict(given.volumes)
     return made
 
 

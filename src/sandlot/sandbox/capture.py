@@ -21,7 +21,7 @@ from sandlot.errors import SandboxError, StateError, WrongState
 from sandlot.snapshot.memory import DEEPEST, MemoryFiles
 from sandlot.snapshot.pages import put_pages, write_joined, write_pages
 from sandlot.snapshot.record import MachineRecord
-from sandlot.snapshot.store import SnapshotFolder
+from sandlot.snapshot.store import VOLUMES, SnapshotFolder
 from sandlot.state.records import write_json
 from sandlot.state.sparse import copy_sparse, link_or_copy
 
@@ -90,6 +90,7 @@ class _Capture:
         self._memory = memory
         self._root = root
         self._base = MemoryFiles(self._folder.memory)
+        self._volumes: dict[str, Any] = {}
 
     async def run(self) -> Captured:
         place = self._owned.disk_place
@@ -128,6 +129,8 @@ class _Capture:
             own = await to_the_end(asyncio.to_thread(self._put_down, room, runs))
             room.close()
         await to_the_end(asyncio.to_thread(self._link, frozen))
+        if self._volumes:
+            await asyncio.to_thread(write_json, self._target.volumes, self._volumes)
         self._owner.joining.soon()
         record = machine_record(self._owner, self._owned) if guest is not None else None
         return Captured(record, frozen, pause, own)
@@ -157,6 +160,7 @@ class _Capture:
                     raise
                 if guest is not None and room is not None:
                     await self._machine.save_devices(self._target.state)
+                    self._volumes = await self._owner.volumes.save(self._target.path)
                     runs = await asyncio.to_thread(_copied, guest, room)
             finally:
                 await self._machine.resume()
@@ -206,6 +210,7 @@ async def put_aside(owner: Owner, owned: OwnedMachine, idle: Callable[[], bool])
         WrongState: somebody uses it.
         SandboxDied: it ended meanwhile.
     """
+    owner.volumes.refuse_saving()
     folder, machine, session = owner.folder, owned.machine, owned.session
     part = folder.path / ".saved.new"
     clear(part)
@@ -227,6 +232,8 @@ async def put_aside(owner: Owner, owned: OwnedMachine, idle: Callable[[], bool])
             runs = await asyncio.to_thread(_copied, guest, room)
             await asyncio.to_thread(_put_aside, base, memory, room, runs)
             record = machine_record(owner, owned)
+            if volumes := await owner.volumes.save():
+                write_json(part / VOLUMES, volumes)
             write_json(part / "machine.json", {"machine": asdict(record), "restored": {}})
             clear(folder.memory)
             memory.folder.rename(folder.memory)
@@ -307,6 +314,7 @@ def machine_record(owner: Owner, owned: OwnedMachine) -> MachineRecord:
     return MachineRecord(
         memory=record.memory, cpus=record.cpus, token=owned.token.hex(), place=owned.disk_place,
         disk=record.disk, staged=owned.staged_size, facts=owned.facts, main=owner.main,
+        volumes=list(owner.volumes.file_systems),
     )  # fmt: skip
 
 

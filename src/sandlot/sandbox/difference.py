@@ -22,6 +22,8 @@ from sandlot.files.layer import Entry, LayerReader, Parts
 from sandlot.files.paths import to_bytes, to_text
 from sandlot.sandbox.owned import OwnedMachine
 from sandlot.sandbox.restoring import Changes, child_record, make_child, origin_of
+from sandlot.sandbox.secrecy import Grants
+from sandlot.wire.volumes import Unmount
 
 if TYPE_CHECKING:
     from sandlot.files.info import FileInfo
@@ -94,13 +96,15 @@ async def _looked_into(host: Host, snapshot: SnapshotFolder) -> AsyncIterator[Fi
             origin.machine.check((await host.engine()).facts)
         except SnapshotMismatch:
             origin = dataclasses.replace(origin, machine=None)
-    changes = Changes(hostname="diff", labels={})
-    record, _ = await child_record(origin, f"diff-{secrets.token_hex(6)}", changes, {})
+    changes = Changes(hostname="diff", labels={}, volumes={})
+    record, _ = await child_record(origin, f"diff-{secrets.token_hex(6)}", changes, Grants())
     record = dataclasses.replace(record, ports=[], command=[], auto_remove=True)
     folder, lock = await make_child(host, origin, record, {})
     try:
         # No gateway listens to it, and it is never thawed.
         owned = await OwnedMachine.restore(host, folder, record)
+        for path in owned.had_volumes:
+            await owned.session.call(Unmount(volume=path, flags=Unmount.DETACH))
 
         async def session() -> GuestSession:
             return owned.session

@@ -38,6 +38,7 @@ from sandlot.wire.messages import (
     encode,
 )
 from sandlot.wire.snapshot import Save, Saved
+from sandlot.wire.volumes import ChangeVolumes
 
 if TYPE_CHECKING:
     from sandlot.sandbox.owner import Owner
@@ -127,6 +128,8 @@ class Door:
                 await self._pause(stream, request)
             elif isinstance(request, SetNetwork):
                 self._set_network(stream, request)
+            elif isinstance(request, ChangeVolumes):
+                await self._change_volumes(stream, request)
             elif isinstance(request, Save):
                 await self._save(stream, request)
             elif isinstance(request, FORWARDED):
@@ -187,6 +190,19 @@ class Door:
             answer = NetworkSet(cut=self._owner.set_network(network))
         except (ValueError, SandboxError) as error:
             answer = Failed(code="failed", text=str(error))
+        stream.put(encode(answer))
+        stream.finish()
+
+    async def _change_volumes(self, stream: ChannelStream, request: ChangeVolumes) -> None:
+        answer: Message = Ok()
+        try:
+            change = json.loads(request.change)
+            if "mount" in change:
+                await self._owner.volumes.mount(change["mount"], None)
+            else:
+                await self._owner.volumes.unmount(change["unmount"], force=change["force"])
+        except SandboxError as error:
+            answer = Failed(code="error", text=json.dumps(described(error)))
         stream.put(encode(answer))
         stream.finish()
 

@@ -28,6 +28,11 @@ def without_host(source: Mapping[str, Any]) -> dict[str, Any]:
         "ports": [
             {**port, "address": "127.0.0.1", "host_port": 0} for port in source.get("ports", [])
         ],
+        # Folders of a host are nothing that another one may open.
+        "volumes": [
+            {"path": each["path"], "kind": "given", "what": str(each.get("what", ""))[:80]}
+            for each in source.get("volumes", [])
+        ],
     }  # fmt: skip
 
 
@@ -54,6 +59,7 @@ def _checked(record: SandboxRecord) -> tuple[dict[str, Any], list[str]]:
     from sandlot.network.inspected import inspected_rules
     from sandlot.network.published import parse_ports
     from sandlot.secrets import Secret
+    from sandlot.volume.declared import checked_path
 
     check_name(record.name)
     check_hostname(record.hostname)
@@ -83,6 +89,8 @@ def _checked(record: SandboxRecord) -> tuple[dict[str, Any], list[str]]:
         port.to_json() for each in record.ports
         for port in parse_ports(f"{int(each['port'])}/{each['protocol']}")
     ]  # fmt: skip
+    for each in record.volumes:
+        checked_path(each["path"])
     policy, dropped = _narrowed(record.network)
     inspect = [str(rule) for rule in inspected_rules(record.inspect)]
     return {**limits, "ports": ports, "network": policy, "inspect": inspect}, dropped

@@ -20,6 +20,8 @@ from sandlot.snapshot.cache import drop, half_made, whole_memories
 from sandlot.snapshot.store import SnapshotFolder
 from sandlot.state.lock import FileLock, is_held
 from sandlot.state.records import SandboxFolder
+from sandlot.state.removal import remove_tree
+from sandlot.volume.store import VolumeStore
 
 KEEP_UNUSED = 14 * 24 * 3600.0  # seconds
 
@@ -66,6 +68,7 @@ def disk_usage() -> list[Usage]:
         ("sandboxes", paths.sandboxes, len(host.sandboxes.all(sweep=False))),
         ("templates", paths.templates, sum(1 for p in _folders(paths.templates))),
         ("snapshots", paths.snapshots, len(host.snapshots.all(sweep=False))),
+        ("volumes", paths.volumes, len(VolumeStore(paths.volumes).all(sweep=False))),
         ("kernels", paths.kernels, sum(1 for p in _folders(paths.kernels))),
         ("disks", paths.disks, len(list(paths.disks.glob("*.img")))),
         ("cache", paths.cache, len(list(paths.cache.iterdir()))),
@@ -76,8 +79,9 @@ def disk_usage() -> list[Usage]:
 
 
 def prune(
-    *, dry_run: bool = True, everything: bool = False, stopped: bool = False
-) -> list[Leftover]:
+    *, dry_run: bool = True, everything: bool = False, stopped: bool = False,
+    volumes: bool = False,
+) -> list[Leftover]:  # fmt: skip
     """Remove what dead programs have left and caches that nobody has used for two weeks.
 
     Args:
@@ -86,23 +90,41 @@ def prune(
             file of a snapshot that is not used; they are made again when they are needed. And
             every image that was built without a name.
         stopped: also all stopped sandboxes, with their disks.
+        volumes: also named volumes that no sandbox has; those that were made with a sandbox that
+            is gone, for a path only, are leftovers in any case.
 
     Returns:
         What was removed, or would be.
     """
     host = Host.current()
+    items = _items(host, everything=everything, stopped=stopped, volumes=volumes)
+    gone = _removed(items, dry_run)
+    older = 0.0 if everything else KEEP_UNUSED
+    freed = host.images.unused(older=older) if dry_run else host.images.clean(older=older)
+    if freed:
+        gone.append(Leftover("images", "parts of images", freed, "no image needs them"))
+    return gone
+
+
+def prune_volumes(*, dry_run: bool = True, named: bool = False) -> list[Leftover]:
+    """Remove volumes that were made with sandboxes that are gone, for a path only.
+
+    Args:
+        dry_run: only say what would be removed.
+        named: also those that were given a name, and no sandbox has.
+    """
+    return _removed(_volumes(Host.current(), named), dry_run)
+
+
+def _removed(items: Iterator[_Item], dry_run: bool) -> list[Leftover]:
     gone = []
-    for item in _items(host, everything=everything, stopped=stopped):
+    for item in items:
         if not dry_run:
             try:
                 item.remove()
             except (SandboxError, OSError):
                 continue  # somebody uses it at this moment
         gone.append(item.leftover)
-    older = 0.0 if everything else KEEP_UNUSED
-    freed = host.images.unused(older=older) if dry_run else host.images.clean(older=older)
-    if freed:
-        gone.append(Leftover("images", "parts of images", freed, "no image needs them"))
     return gone
 
 
@@ -139,8 +161,9 @@ def _folders(path: Path) -> Iterator[Path]:
     return (p for p in path.iterdir() if p.is_dir())
 
 
-def _items(host: Host, *, everything: bool, stopped: bool) -> Iterator[_Item]:
+def _items(host: Host, *, everything: bool, stopped: bool, volumes: bool) -> Iterator[_Item]:
     yield from _sandboxes(host, stopped)
+    yield from _volumes(host, volumes)
     yield from _doors(host)
     yield from _templates(host, everything)
     yield from _snapshots(host, everything)
@@ -198,6 +221,21 @@ def _snapshots(host: Host, everything: bool) -> Iterator[_Item]:
             why = "unused for two weeks" if old else "made again when needed"
             name = f"{each.folder.path.name}/memory/full"
             yield _Item(Leftover("snapshots", name, each.size, why), partial(_drop, each.folder))
+
+
+def _volumes(host: Host, named: bool) -> Iterator[_Item]:
+    """Half made ones, those of sandboxes that are gone, and with `named` all that nobody has."""
+    store = VolumeStore(host.paths.volumes)
+    for path in store.half_made():
+        why = "half made or half removed by a program that died"
+        yield _Item(Leftover("volumes", path.name, size(path), why), partial(remove_tree, path))
+    users = store.users()
+    for folder, record in store.records():
+        if folder.name in users or folder.in_use() or not (named or record.anonymous):
+            continue
+        why = "made with a sandbox that is gone" if record.anonymous else "no sandbox has it"
+        found = Leftover("volumes", folder.name, size(folder.path), why)
+        yield _Item(found, partial(store.remove, folder))
 
 
 def _drop(folder: SnapshotFolder) -> None:

@@ -46,7 +46,7 @@ class Life(Looking):
         from sandlot.sandbox.lifecycle import start_owned
 
         self._owner = await start_owned(
-            self._host, self._folder, lock, self._hooks, self._secrets, self._lineage
+            self._host, self._folder, lock, self._hooks, self._secrets, self._lineage, self._objects
         )
 
     async def stop(self, *, grace: float | str | None = None, kill: bool = False) -> None:
@@ -205,8 +205,11 @@ class Life(Looking):
         self._folder = self._host.sandboxes.rename(self._folder, check_name(name))
         self._record = self._folder.record()
 
-    async def remove(self) -> None:
+    async def remove(self, *, volumes: bool = False) -> None:
         """Stop it at once and remove all of it. Removing it twice is allowed.
+
+        Args:
+            volumes: also those that were made with it, for a path only; named ones stay.
 
         Raises:
             WrongState: the program that runs it hangs.
@@ -216,7 +219,7 @@ class Life(Looking):
             if not self._folder.path.exists() or not self._is_there():
                 return
             with contextlib.suppress(SandboxError):
-                self._host.sandboxes.remove(self._folder)
+                self._host.sandboxes.remove(self._folder, anonymous=volumes)
                 # An owner that was killed could not.
                 door_path(self._host.paths.sockets, self.id).unlink(missing_ok=True)
                 return

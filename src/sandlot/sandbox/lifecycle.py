@@ -17,6 +17,7 @@ from sandlot.state.records import SandboxFolder, SandboxRecord
 from sandlot.state.sparse import copy_sparse
 
 if TYPE_CHECKING:
+    from sandlot.filesystem.base import FileSystem
     from sandlot.network.hooks import Hooks
     from sandlot.network.tls.authority import Authority
     from sandlot.secrets import Secret
@@ -72,6 +73,7 @@ def _keep(source: Path, target: Path, name: str) -> None:
 async def start_owned(
     host: Host, folder: SandboxFolder, lock: FileLock | None = None, hooks: Hooks | None = None,
     secrets: Mapping[str, Secret] | None = None, lineage: Authority | None = None,
+    volumes: Mapping[str, FileSystem] | None = None,
 ) -> Owner:  # fmt: skip
     """Run a stopped sandbox in this program; its door is open from the first moment.
 
@@ -83,5 +85,6 @@ async def start_owned(
     owner.hooks = hooks
     owner.secrets = secrets or {}
     owner.lineage = lineage
+    owner.volumes.given = volumes or {}
     await owner.bring_up()
     return owner

@@ -24,8 +24,10 @@ from sandlot.state.records import SandboxFolder, SandboxRecord
 
 if TYPE_CHECKING:
     from sandlot.files.files import Files
+    from sandlot.filesystem.base import FileSystem
     from sandlot.network.hooks import Hooks
     from sandlot.network.tls.authority import Authority
+    from sandlot.sandbox.mounting import SandboxVolumes
     from sandlot.sandbox.network import SandboxNetwork
     from sandlot.sandbox.owner import Owner
     from sandlot.secrets import Secret
@@ -43,6 +45,7 @@ class Looking:
         self._remote: GuestSession | None = None
         self._hooks: Hooks | None = None
         self._secrets: dict[str, Secret] = {}
+        self._objects: dict[str, FileSystem] = {}
         self._lineage: Authority | None = None
 
     def __repr__(self) -> str:
@@ -91,6 +94,13 @@ class Looking:
         from sandlot.sandbox.network import SandboxNetwork
 
         return SandboxNetwork(self._folder, self._owner, self._session)
+
+    @property
+    def volumes(self) -> SandboxVolumes:
+        """What is mounted in it: `list()`, `mount(...)`, `unmount(...)`."""
+        from sandlot.sandbox.mounting import SandboxVolumes
+
+        return SandboxVolumes(self._folder, self._owner, self._session, self._objects)
 
     @property
     def ports(self) -> dict[int, int]:

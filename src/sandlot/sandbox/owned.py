@@ -29,6 +29,7 @@ from sandlot.sandbox.log import CONSOLE_LIMIT, OutputLog
 from sandlot.sandbox.process import signal_number
 from sandlot.snapshot.memory import MemoryFiles
 from sandlot.snapshot.record import MachineRecord
+from sandlot.snapshot.store import VOLUMES
 from sandlot.state.records import SandboxFolder, SandboxRecord
 
 if TYPE_CHECKING:
@@ -63,6 +64,10 @@ class OwnedMachine:
         """The job that was the main command of a machine that goes on."""
         self.restored: dict[str, Any] | None = None
         """What a machine that goes on from a snapshot is told of itself, until it was told."""
+        self.had_volumes: list[str] = []
+        """Where volumes are mounted in a machine that goes on."""
+        self.saved_volumes: dict[str, Any] = {}
+        """What the guest of a machine that goes on knows of its volumes."""
 
     @classmethod
     async def restore(
@@ -151,6 +156,9 @@ class OwnedMachine:
         owned = cls(folder, record, machine)
         owned.disk_place, owned.staged_size, owned.facts = state.place, state.staged, engine.facts
         owned.restored, owned.main = saved["restored"], state.main
+        owned.had_volumes = list(state.volumes)
+        with contextlib.suppress(FileNotFoundError):
+            owned.saved_volumes = json.loads((folder.saved / VOLUMES).read_text())
         try:
             await owned._resync(bytes.fromhex(state.token))
             if grown:
@@ -205,9 +213,9 @@ class OwnedMachine:
             ) from error
 
         if self.record.make_workdir:
-            await self._make_workdir()
+            await self.make_workdir()
 
-    async def _make_workdir(self) -> None:
+    async def make_workdir(self) -> None:
         """As Docker does; what stands in its way is told when a program is started there."""
 
         async def session() -> GuestSession:

@@ -23,6 +23,7 @@ from sandlot.sandbox.ending import KILLED, STOPPED
 from sandlot.sandbox.hibernation import Sleep
 from sandlot.sandbox.host import Host
 from sandlot.sandbox.joining import Joining
+from sandlot.sandbox.mounted import Mounted
 from sandlot.sandbox.owned import OwnedMachine
 from sandlot.state.lock import FileLock
 from sandlot.state.records import SandboxFolder, SandboxRecord
@@ -64,6 +65,7 @@ class Owner:
         self.hooks: Hooks | None = None
         self.secrets: Mapping[str, Secret] = {}
         """Those that the program gave; the record says where the others come from."""
+        self.volumes = Mounted(self)
         self.lineage: Authority | None = None
         """The authority of the sandbox that it was forked from, or restored, in this program."""
         self.reach: Reach | None = None
@@ -117,9 +119,10 @@ class Owner:
         try:
             if self.stopping:
                 raise self._stopped()
+            # What can fail is told before a machine is started for nothing.
             if self.record.ports or self.record.secrets:
-                # What can fail is told before a machine is started for nothing.
                 await self._open_network().prepare()
+            self.volumes.check()
             loop = asyncio.get_running_loop()
             self._starting = loop.create_task(
                 OwnedMachine.restore(self.host, self.folder, self.record)
@@ -141,6 +144,7 @@ class Owner:
             await imported
             reach = self._open_network()
             await reach.attach(self.owned.session)
+            await self.volumes.attach(self.owned)
             self.main = self.owned.main
             await self.owned.thaw()
             before = self.folder.run_state()
@@ -183,7 +187,7 @@ class Owner:
         from sandlot.sandbox.secrecy import Grants
 
         authority = self.reach.authority if self.reach is not None else None
-        return Grants(dict(self.secrets), self.hooks, authority)
+        return Grants(dict(self.secrets), self.hooks, authority, self.volumes.file_systems)
 
     def set_network(self, network: Network) -> int:
         """Hold to another policy at once; how many flows that cut is returned."""
@@ -197,6 +201,7 @@ class Owner:
     def machine_ended(self) -> None:
         self.up.clear()
         self._cancel_tasks()
+        self.volumes.machine_ended()
         if self.asleep:
             self.owned = None
             return
@@ -344,6 +349,7 @@ class Owner:
         if self.owned is not None and not self.owned.alive:
             await self.owned.ended()
         await self.ended_event.wait()
+        await self.volumes.ended()
 
     async def over(self) -> None:
         """Wait until it stops, for whatever reason, without stopping it."""
@@ -413,8 +419,9 @@ class Owner:
         """Whether somebody uses it at this moment."""
         assert self.owned is not None
         channel = self.owned.session.channel
-        # The main command is watched and the gateway listens all the time, which is no use of it.
-        standing = bool(self.main) + (self.reach is not None)
+        # The main command is watched, the gateway listens and volumes are served all the time, which
+        # is no use of it.
+        standing = bool(self.main) + (self.reach is not None) + self.volumes.streams
         return self._busy > 0 or channel.open_streams > standing
 
     def _last_use(self) -> float:

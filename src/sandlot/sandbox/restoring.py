@@ -27,8 +27,10 @@ from sandlot.state.records import SandboxFolder, SandboxRecord, write_json
 from sandlot.state.sparse import link_or_copy
 
 if TYPE_CHECKING:
+    from sandlot.filesystem.base import FileSystem
     from sandlot.network.policy import Network
     from sandlot.sandbox.host import Host
+    from sandlot.sandbox.secrecy import Grants
     from sandlot.secrets import Secret
 
 
@@ -41,6 +43,7 @@ class Changes:
     network: Network | None = None
     ports: object = None
     secrets: object = None
+    volumes: Mapping[str, object] | None = None
     labels: Mapping[str, str] | None = None
     disk: int | str | None = None
     detached: bool = False
@@ -64,9 +67,9 @@ class Origin:
 
 
 async def child_record(
-    origin: Origin, name: str | None, changes: Changes, grants: Mapping[str, Secret]
-) -> tuple[SandboxRecord, dict[str, Secret]]:
-    """The record of a new sandbox, and the secrets whose values it is given.
+    origin: Origin, name: str | None, changes: Changes, grants: Grants
+) -> tuple[SandboxRecord, Grants]:
+    """The record of a new sandbox, and what it is given of those grants and changes.
 
     Raises:
         ConfigError: an option is wrong.
@@ -101,7 +104,8 @@ async def child_record(
     fields |= {name: checked[name] for name in limits}
     if changes.labels is not None:
         fields["labels"] = checked["labels"]
-    hidden, secret_fields = _secrets(source, changes.secrets, grants, changes.detached)
+    hidden, secret_fields = _secrets(source, changes.secrets, grants.secrets, changes.detached)
+    fields["volumes"], given = child_volumes(source, changes, grants.volumes)
     fields |= secret_fields
     env = {**fields.pop("env", source.env), **own}
     record = dataclasses.replace(
@@ -113,7 +117,7 @@ async def child_record(
         restart=source.restart if changes.detached and not changes.auto_remove else "no",
         snapshot=origin.snapshot, **fields,
     )  # fmt: skip
-    return record, hidden
+    return record, dataclasses.replace(grants, secrets=hidden, volumes=given)
 
 
 def _grown(saved: int, wanted: int | str) -> int:
@@ -154,6 +158,39 @@ def _secrets(
             if name not in source.secrets or name in wanted
         },
     }  # fmt: skip
+
+
+def child_volumes(
+    source: SandboxRecord, changes: Changes, grants: Mapping[str, FileSystem]
+) -> tuple[list[dict[str, Any]], dict[str, FileSystem]]:
+    """The volumes of a child: those of the one that was saved, or those that are named instead.
+
+    Raises:
+        ConfigError: one is an object of a program, and not of this one.
+    """
+    if changes.volumes is None and not source.volumes:
+        return [], {}
+    from sandlot.volume.declared import GIVEN, declared
+
+    if changes.volumes is not None:
+        listed, given = declared(changes.volumes)
+    else:
+        # What the machine holds itself was saved with it, and each child has its own.
+        listed = [
+            {"path": each["path"], "kind": "memory", **each["held"]} if "held" in each else each
+            for each in source.volumes
+        ]
+        given = {each["path"]: grants[each["path"]] for each in listed
+                 if each["kind"] != "memory" and each["path"] in grants}  # fmt: skip
+    for each in listed:
+        path = each["path"]
+        if each["kind"] == GIVEN and (changes.detached or path not in given):
+            why = "which a detached sandbox cannot have" if changes.detached else "not of this one"
+            raise ConfigError(
+                f"the volume at {path} is an object of a program, {why}",
+                hint=f'give another one: volumes={{"{path}": ...}}, or none: volumes={{}}',
+            )
+    return listed, {path: fs for path, fs in given.items() if not changes.detached}
 
 
 async def make_child(
@@ -229,6 +266,9 @@ def _link(
         return
     folder.saved.mkdir(mode=0o700)
     link_or_copy(origin.folder.state, folder.saved / "state")
+    if origin.folder.volumes.exists():
+        for path in (origin.folder.volumes, *origin.folder.contents()):
+            link_or_copy(path, folder.saved / path.name)
     write_json(
         folder.saved / "machine.json",
         {

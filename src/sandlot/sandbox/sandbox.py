@@ -20,6 +20,7 @@ from sandlot.sandbox.process import signal_number
 from sandlot.sandbox.programs import MAX_OUTPUT, Programs
 
 if TYPE_CHECKING:
+    from sandlot.filesystem.base import FileSystem
     from sandlot.network.hooks import Hooks
     from sandlot.network.policy import Network
     from sandlot.secrets import Secret
@@ -53,7 +54,7 @@ class Sandbox(Programs, Branching):
         network: Network | None = None, ports: object = None, connections: int = 0,
         bandwidth: int | str = 0, dns: Sequence[str] = (), hooks: Hooks | None = None,
         secrets: Mapping[str, object] | None = None, upstream_ca: str | os.PathLike[str] = "",
-        inspect: Sequence[str] = (),
+        inspect: Sequence[str] = (), volumes: Mapping[str, object] | None = None,
     ) -> SandboxCreation:  # fmt: skip
         """Make a sandbox and start it.
 
@@ -102,6 +103,8 @@ class Sandbox(Programs, Branching):
                 `["api.example.com", "*.example.com:443"]`, or `["*"]`: their requests are in the
                 flows, and have to ask for the host that was looked up.
             hooks: functions that are asked before something is reached; not for a detached one.
+            volumes: what is mounted in it: path to a `FileSystem` (`HostFs`, `MemFs`, your own), to
+                the name of a named volume, or to a host folder.
 
         Raises:
             ImageNotFound, RegistryError, ImageError, NameTaken, ConfigError, ResourceError,
@@ -116,7 +119,7 @@ class Sandbox(Programs, Branching):
                 max_duration=max_duration, restart=restart, stop_signal=stop_signal, labels=labels,
                 pull=pull, platform=platform, network=network, ports=ports,
                 connections=connections, bandwidth=bandwidth, dns=dns, hooks=hooks,
-                secrets=secrets, upstream_ca=upstream_ca, inspect=inspect,
+                secrets=secrets, upstream_ca=upstream_ca, inspect=inspect, volumes=volumes,
             )  # fmt: skip
             try:
                 await made.start()
@@ -139,7 +142,7 @@ class Sandbox(Programs, Branching):
         network: Network | None = None, ports: object = None, connections: int = 0,
         bandwidth: int | str = 0, dns: Sequence[str] = (), hooks: Hooks | None = None,
         secrets: Mapping[str, object] | None = None, upstream_ca: str | os.PathLike[str] = "",
-        inspect: Sequence[str] = (),
+        inspect: Sequence[str] = (), volumes: object = None,
         **policy: Any,
     ) -> Sandbox:  # fmt: skip
         """A new sandbox that is not started yet; what the command line's `create` makes.
@@ -186,6 +189,17 @@ class Sandbox(Programs, Branching):
             fields, variables = await secret_options(hidden, looks=bool(inspect))
             looks = bool(hidden or inspect)
             checked = {**checked, **fields, "upstream_ca": ca_file(upstream_ca, used=looks)}
+        given: dict[str, FileSystem] = {}
+        if volumes:
+            from sandlot.volume.declared import GIVEN, declared
+
+            listed, given = declared(volumes)
+            if detached and any(each["kind"] == GIVEN for each in listed):
+                raise ConfigError(
+                    "a file system of this program cannot be mounted in a detached sandbox",
+                    hint="leave detached=True out, or use a host folder or a named volume",
+                )
+            checked = {**checked, "volumes": listed}
         record = make_record(
             name=name, image=found.title, image_digest=found.id, memory=memory, cpus=cpus, disk=disk,
             env={**variables, **config.env, **own, **{n: variables[n] for n in hidden}},
@@ -198,6 +212,7 @@ class Sandbox(Programs, Branching):
         record = dataclasses.replace(record, make_workdir=workdir not in (None, "", "/"))
         folder, lock = await create_folder(host, record, starts=hold)
         made = cls._from_folder(host, folder, record, lock if hold else None, hooks, hidden)
+        made._objects = given
         if not hold:
             lock.release()
         return made

@@ -98,6 +98,8 @@ async def save_running(
     chosen, marked = checked_name(store, name), checked_tags(tags)
     limit = cache_limit(owner.host)
     async with _ready(owner):
+        if memory:
+            owner.volumes.refuse_saving()
         with full_disk(), store.making() as folder:
             captured = await capture(owner, folder, memory=memory)
             found = await to_the_end(
@@ -195,6 +197,8 @@ def _seal(
     files = [f"disk/{each}" for each in record.layers]
     if machine is not None:
         files += ["state", *(f"memory/{path.name}" for path in folder.memory.chain())]
+        if folder.volumes.exists():
+            files += [folder.volumes.name, *(path.name for path in folder.contents())]
     write_out(folder.path / each for each in files)
     known = _known_digests(host, source, folder)
     digests = {each: known.get(each) or digest_sparse(folder.path / each) for each in files}
@@ -235,6 +239,7 @@ async def fork_point(owner: Owner) -> AsyncIterator[tuple[SnapshotFolder, Captur
     """
     with full_disk(), owner.host.snapshots.making() as folder:
         async with _ready(owner):
+            owner.volumes.refuse_saving()
             captured = await capture(owner, folder, root=True)
         yield folder, captured
 

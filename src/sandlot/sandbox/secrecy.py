@@ -19,18 +19,20 @@ from sandlot.secrets.source import Called, Given, Missing
 from sandlot.state.records import SandboxRecord
 
 if TYPE_CHECKING:
+    from sandlot.filesystem.base import FileSystem
     from sandlot.network.hooks import Hooks
     from sandlot.network.tls.authority import Authority
 
 
 @dataclass(frozen=True)
 class Grants:
-    """What children of a sandbox in this program are given: its secrets, its hooks, and the
-    authority whose certificate its programs may have loaded."""
+    """What children of a sandbox in this program are given: its secrets, its hooks, its volumes,
+    and the authority whose certificate its programs may have loaded."""
 
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     hooks: Hooks | None = None
     authority: Authority | None = None
+    volumes: Mapping[str, FileSystem] = field(default_factory=dict)
 
 
 def checked_secrets(secrets: object, env: Mapping[str, str], detached: bool) -> dict[str, Secret]:

@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 
 from sandlot.errors import ConfigError
 from sandlot.sandbox.arguments import text
+from sandlot.sizes import parse_size, unit_size
+from sandlot.times import iso_time
 
-_SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?$", re.IGNORECASE)
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?$")
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
-_UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _SECONDS = {"ms": 0.001, "s": 1, None: 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def parse_size(value: int | str, what: str = "size") -> int:
-    """`"512M"`, `"4GiB"` or a number of bytes, as bytes; units are powers of 1024.
-
-    Raises:
-        ConfigError: not a size.
-    """
-    if isinstance(value, int) and not isinstance(value, bool):
-        if value <= 0:
-            raise ConfigError(f"{what} {value} is not a size", hint="use for example 512M or 4G")
-        return value
-    found = _SIZE.match(str(value).strip())
-    size = int(float(found[1]) * _bytes(found[2].upper())) if found else 0
-    if size <= 0:
-        raise ConfigError(f"{what} {value!r} is not a size", hint="use for example 512M or 4G")
-    return size
+__all__ = [
+    "check_hostname", "check_name", "check_range", "iso_time", "parse_duration", "parse_size",
+]  # fmt: skip
 
 
 def check_range(value: int | str, size: int, what: str, least: int, most: int) -> None:
@@ -44,7 +31,7 @@ def check_range(value: int | str, size: int, what: str, least: int, most: int) -
     )  # fmt: skip
     text = str(value).strip()
     if text.isdigit():
-        meant = next((unit for unit in "MG" if least <= int(text) * _bytes(unit) <= most), "")
+        meant = next((unit for unit in "MG" if least <= int(text) * unit_size(unit) <= most), "")
         raise ConfigError(
             f"{what} {text} means {text} byte{'' if text == '1' else 's'}, and {bound}",
             hint=f"did you mean {text}{meant}?" if meant else "use for example 512M or 4G",
@@ -54,14 +41,10 @@ def check_range(value: int | str, size: int, what: str, least: int, most: int) -
     )
 
 
-def _bytes(unit: str) -> int:
-    return 1 << (10 * _UNITS[unit])
-
-
 def _short(size: int) -> str:
     """A whole number of MiB, as people write it."""
-    gigabytes = size % _bytes("G") == 0
-    return f"{size // _bytes('G')}G" if gigabytes else f"{size // _bytes('M')}M"
+    gigabytes = size % unit_size("G") == 0
+    return f"{size // unit_size('G')}G" if gigabytes else f"{size // unit_size('M')}M"
 
 
 def parse_duration(value: float | str | None, what: str = "timeout") -> float | None:
@@ -80,14 +63,6 @@ def parse_duration(value: float | str | None, what: str = "timeout") -> float | 
     if not 0 < seconds < 1e9:
         raise ConfigError(f"{what} {value!r} is not a duration", hint="use for example 30s or 10m")
     return seconds
-
-
-def iso_time(seconds: float) -> str | None:
-    """Seconds since 1970 as JSON has them: ISO 8601 in UTC; None for 0, which means never."""
-    if not seconds:
-        return None
-    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
 
 
 def check_name(name: str, what: str = "sandbox") -> str:

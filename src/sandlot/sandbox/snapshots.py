@@ -145,7 +145,7 @@ class Snapshot:
         secrets: object = None, labels: Mapping[str, str] | None = None,
         disk: int | str | None = None, detached: bool = False, disk_only: bool = False,
         idle_timeout: float | str | None = None, max_duration: float | str | None = None,
-        hooks: Hooks | None = None,
+        hooks: Hooks | None = None, volumes: Mapping[str, object] | None = None,
     ) -> SandboxCreation:  # fmt: skip
         """A running sandbox that goes on exactly where it was saved.
 
@@ -168,6 +168,8 @@ class Snapshot:
             detached: let a process of its own keep it.
             disk_only: its disk in a new machine that begins, rather than the programs that ran.
             idle_timeout, max_duration: as they were when None.
+            volumes: as in `create`, instead of those that it had when it was saved; what its
+                programs had open of others is no more (EIO).
             hooks: asked before something is reached, instead of those that this program gave.
 
         Raises:
@@ -182,7 +184,7 @@ class Snapshot:
         changes = Changes(
             env=env, hostname=hostname, network=network, ports=ports, secrets=secrets,
             labels=labels, disk=disk, detached=detached, idle_timeout=idle_timeout,
-            max_duration=max_duration,
+            max_duration=max_duration, volumes=volumes,
         )  # fmt: skip
 
         async def make() -> Sandbox:

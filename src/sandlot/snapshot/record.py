@@ -26,7 +26,7 @@ class MachineRecord:
 
     `token` begins a session with its agent, `place` is that of its writable disk among its devices,
     `staged` the size of the disk of the template, `facts` what the engine must have in common,
-    `main` the job that is its main command.
+    `main` the job that is its main command, `volumes` where its volumes are mounted.
     """
 
     memory: int
@@ -37,6 +37,7 @@ class MachineRecord:
     staged: int
     facts: dict[str, str]
     main: int = 0
+    volumes: list[str] = field(default_factory=list)
 
     def config(self, ram: Path, image: Path, layers: tuple[Path, ...], disk: Path) -> MachineConfig:
         """The machine that goes on, with this memory, the description of its image's device and

@@ -25,6 +25,8 @@ from sandlot.snapshot.record import SnapshotRecord, read_record
 from sandlot.state.lock import FileLock, is_held
 from sandlot.state.records import write_json
 
+VOLUMES = "volumes.json"
+CONTENTS = "contents-"
 VERIFIED = "verified.json"
 
 
@@ -53,6 +55,15 @@ class SnapshotFolder:
     def image(self) -> Path:
         """The folder with the image's files."""
         return self.path / "image"
+
+    @property
+    def volumes(self) -> Path:
+        """What the guest knew of its volumes, when it had any."""
+        return self.path / VOLUMES
+
+    def contents(self) -> list[Path]:
+        """The contents of volumes that the machine held itself."""
+        return sorted(self.path.glob(CONTENTS + "*"))
 
     @property
     def lock_path(self) -> Path:

@@ -52,6 +52,11 @@ class StatePaths:
         return self._folder(self.data / "snapshots")
 
     @property
+    def volumes(self) -> Path:
+        """One folder per named volume."""
+        return self._folder(self.data / "volumes")
+
+    @property
     def kernels(self) -> Path:
         """Unpacked guest kernels and initial file systems."""
         return self._folder(self.data / "kernels")

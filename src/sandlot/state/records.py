@@ -67,6 +67,7 @@ class SandboxRecord:
     secrets: dict[str, Any] = field(default_factory=dict)
     placeholders: dict[str, str] = field(default_factory=dict)
     snapshot: str = ""
+    volumes: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -431,8 +432,13 @@ class SandboxFolders:
         finally:
             lock.release()
 
-    def remove(self, folder: SandboxFolder, lock: FileLock | None = None) -> None:
+    def remove(
+        self, folder: SandboxFolder, lock: FileLock | None = None, *, anonymous: bool = False
+    ) -> None:
         """Remove a stopped sandbox, or one whose owner's `lock` the caller holds.
+
+        The volumes that were made with it, for a path only, go with one that is removed at its
+        end, and with `anonymous`.
 
         Raises:
             WrongState: it runs.
@@ -448,15 +454,22 @@ class SandboxFolders:
         try:
             doomed = self._root / f".rm-{os.urandom(6).hex()}"
             name, id, image = folder.path.name, "", ""
+            volumes: list[str] = []
             with contextlib.suppress(SandboxNotFound, StateError):
                 record = folder.record()
                 id, image = record.id, record.image
+                if record.auto_remove or anonymous:
+                    volumes = [v["name"] for v in record.volumes if v.get("anonymous")]
             try:
                 folder.path.rename(doomed)
             except FileNotFoundError:
                 raise SandboxNotFound(f"no sandbox is named {folder.path.name!r}") from None
             self.events.append("removed", name, id, image)
             _remove_tree(doomed)
+            if volumes:
+                from sandlot.state.removal import remove_volumes
+
+                remove_volumes(self._root.parent / "volumes", volumes, self._root)
         finally:
             mine.release()
 

@@ -15,6 +15,7 @@ from sandlot.sync.images import ImageStore, build_image
 from sandlot.sync.network import SandboxNetwork
 from sandlot.sync.processes import Attachment, InputStream, Job, OutputStream, Process
 from sandlot.sync.snapshots import Pool, Snapshot
+from sandlot.sync.volumes import SandboxVolumes, Volume
 
 __all__ = [
     "Attachment",
@@ -28,7 +29,9 @@ __all__ = [
     "Process",
     "Sandbox",
     "SandboxNetwork",
+    "SandboxVolumes",
     "Snapshot",
+    "Volume",
     "Watch",
     "build_image",
     "disk_usage",

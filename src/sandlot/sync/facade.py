@@ -26,6 +26,7 @@ from sandlot.sync.network import SandboxNetwork
 from sandlot.sync.portal import drained, run
 from sandlot.sync.processes import Job, Process
 from sandlot.sync.snapshots import Snapshot
+from sandlot.sync.volumes import SandboxVolumes
 
 
 class Sandbox:
@@ -50,7 +51,7 @@ class Sandbox:
         network: Network | None = None, ports: object = None, connections: int = 0,
         bandwidth: int | str = 0, dns: Sequence[str] = (), hooks: Hooks | None = None,
         secrets: Mapping[str, object] | None = None, upstream_ca: str | os.PathLike[str] = "",
-        inspect: Sequence[str] = (),
+        inspect: Sequence[str] = (), volumes: Mapping[str, object] | None = None,
     ) -> Sandbox:  # fmt: skip
         """See `sandlot.Sandbox.create`."""
 
@@ -63,6 +64,7 @@ class Sandbox:
                 platform=platform, network=network, ports=ports, connections=connections,
                 bandwidth=bandwidth, dns=dns, hooks=hooks,
                 secrets=secrets, upstream_ca=upstream_ca, inspect=inspect,
+                volumes=volumes,
             )  # fmt: skip
 
         return cls(run(make()))
@@ -184,18 +186,24 @@ class Sandbox:
         """See `sandlot.Sandbox.snapshot`."""
         return Snapshot(run(self._sandbox.snapshot(name, disk_only=disk_only, tags=tags)))
 
+    @property
+    def volumes(self) -> SandboxVolumes:
+        """See `sandlot.Sandbox.volumes`."""
+        return SandboxVolumes(self._sandbox.volumes)
+
     def fork(
         self, name: str | None = None, *, env: Mapping[str, str] | None = None,
         hostname: str | None = None, network: Network | None = None, ports: object = None,
         secrets: object = None, labels: Mapping[str, str] | None = None,
         disk: int | str | None = None, detached: bool = False, hooks: Hooks | None = None,
+        volumes: Mapping[str, object] | None = None,
     ) -> Sandbox:  # fmt: skip
         """See `sandlot.Sandbox.fork`."""
 
         async def make() -> origin.Sandbox:
             return await self._sandbox.fork(
                 name, env=env, hostname=hostname, network=network, ports=ports, secrets=secrets,
-                labels=labels, disk=disk, detached=detached, hooks=hooks,
+                labels=labels, disk=disk, detached=detached, hooks=hooks, volumes=volumes,
             )  # fmt: skip
 
         return Sandbox(run(make()))
@@ -212,9 +220,9 @@ class Sandbox:
         """See `sandlot.Sandbox.rename`."""
         run(self._sandbox.rename(name))
 
-    def remove(self) -> None:
+    def remove(self, *, volumes: bool = False) -> None:
         """See `sandlot.Sandbox.remove`."""
-        run(self._sandbox.remove())
+        run(self._sandbox.remove(volumes=volumes))
 
     def wait(self) -> int | None:
         """See `sandlot.Sandbox.wait`."""

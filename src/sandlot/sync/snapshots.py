@@ -89,7 +89,7 @@ class Snapshot:
         secrets: object = None, labels: Mapping[str, str] | None = None,
         disk: int | str | None = None, detached: bool = False, disk_only: bool = False,
         idle_timeout: float | str | None = None, max_duration: float | str | None = None,
-        hooks: Hooks | None = None,
+        hooks: Hooks | None = None, volumes: Mapping[str, object] | None = None,
     ) -> Sandbox:  # fmt: skip
         """See `sandlot.Snapshot.restore`."""
         from sandlot.sync.facade import Sandbox
@@ -99,6 +99,7 @@ class Snapshot:
                 name, env=env, hostname=hostname, network=network, ports=ports, secrets=secrets,
                 labels=labels, disk=disk, detached=detached, disk_only=disk_only,
                 idle_timeout=idle_timeout, max_duration=max_duration, hooks=hooks,
+                volumes=volumes,
             )  # fmt: skip
 
         return Sandbox(run(make()))

@@ -16,6 +16,7 @@ from sandlot.wire.message import tag as _tag
 from sandlot.wire.network import NETWORK_MESSAGES
 from sandlot.wire.records import field, fields
 from sandlot.wire.snapshot import SNAPSHOT_MESSAGES
+from sandlot.wire.volumes import VOLUME_MESSAGES
 
 HEADER = struct.Struct("!BI")
 MAX_MESSAGE_FROM_GUEST = 64 * 1024
@@ -274,6 +275,7 @@ _MESSAGES: tuple[type[Message], ...] = (
     Watch, Jobs, Metrics, Pause, Resume, SetNetwork, NetworkSet, Job, Output, Measured, *FILE_MESSAGES,
     *NETWORK_MESSAGES,
     *SNAPSHOT_MESSAGES,
+    *VOLUME_MESSAGES,
 )  # fmt: skip
 KINDS = {message.kind: message for message in _MESSAGES}
 

@@ -17,7 +17,7 @@ import hpack
 import pytest
 
 from sandlot.errors import GuestProtocolError, Refuse
-from sandlot.guest.channel import Channel
+from sandlot.guest.channel import Channel, ChannelStream
 from sandlot.network import gateway as gateway_module
 from sandlot.network.flow import Decision, Flow
 from sandlot.network.hooks import Hooks
@@ -45,7 +45,8 @@ OPEN = Network(allow=["host"])
 
 def held(side: Guest) -> int:
     """Bytes of the guest that wait in the owner's memory."""
-    return sum(sum(map(len, stream._chunks)) for stream in side.host._streams.values())
+    streams = [each for each in side.host._streams.values() if isinstance(each, ChannelStream)]
+    return sum(sum(map(len, stream._chunks)) for stream in streams)
 
 
 def descriptors() -> int:

@@ -8,6 +8,7 @@ import pytest
 
 import sandlot
 from sandlot import sync
+from sandlot.sandbox.mounting import SandboxVolumes
 
 PAIRS = [
     (sandlot.Sandbox, sync.Sandbox),
@@ -20,6 +21,8 @@ PAIRS = [
     (sandlot.SandboxNetwork, sync.SandboxNetwork),
     (sandlot.Snapshot, sync.Snapshot),
     (sandlot.Pool, sync.Pool),
+    (sandlot.Volume, sync.Volume),
+    (SandboxVolumes, sync.SandboxVolumes),
     (sandlot.InputStream, sync.InputStream),
     (sandlot.OutputStream, sync.OutputStream),
 ]

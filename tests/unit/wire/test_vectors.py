@@ -38,7 +38,7 @@ def test_message(vector: dict[str, Any]) -> None:
     values: dict[str, Any] = {}
     for name, value in vector["fields"].items():
         if isinstance(value, list):
-            octets = name in ("argv", "env")
+            octets = name in ("argv", "env", "changes")
             values[name] = tuple(bytes.fromhex(v) if octets else v for v in value)
         else:
             values[name] = _value(value, getattr(empty, name))

@@ -191,6 +191,21 @@ class QemuMachine(Machine):
         size = self._config.disks[disk].size
         await self._monitor.execute("block_resize", **{"node-name": node, "size": size})
 
+    async def add_disk(self, serial: str, path: Path, size: int) -> None:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            number = await self._monitor.lend(descriptor)
+        finally:
+            os.close(descriptor)
+        mode = {"read-only": False, "discard": "unmap"}
+        file = {"driver": "file", "filename": f"/dev/fdset/{number}", "locking": "off", **mode}
+        node = {"node-name": f"v{serial}", "driver": "raw", "offset": DISK_OFFSET, "size": size}
+        await self._monitor.execute("blockdev-add", **node, file=file, **mode)
+        await self._monitor.execute(
+            "device_add", driver="virtio-blk-pci", id=f"disk{serial}", drive=f"v{serial}",
+            serial=serial, werror="report", rerror="report",
+        )  # fmt: skip
+
     async def save_devices(self, state: Path) -> None:
         descriptor = os.open(state, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:

@@ -1,0 +1,4 @@
+package volume
+
+// The kernel's number of a call that package syscall lacks.
+const sysSyncfs = 306
