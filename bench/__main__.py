@@ -27,6 +27,7 @@ from bench import (
     sandboxes,
     snapshots,
     throughput,
+    volumes,
 )
 from bench.measure import Row, heading, line
 from sandlot.image import build_debian_image
@@ -45,6 +46,7 @@ BENCHES = {
     **gateway.BENCHES,
     **snapshots.BENCHES,
     **phases.BENCHES,
+    **volumes.BENCHES,
 }
 
 
