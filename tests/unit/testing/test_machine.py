@@ -18,6 +18,7 @@ from sandlot.filesystem.overlay.overlayfs import OverlayFs
 from sandlot.testing import FileSystemClient, file_system_machine
 
 SETTINGS = settings(
+    derandomize=True,  # a new finding is not the fault of who changed something else
     max_examples=8, stateful_step_count=30, deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )  # fmt: skip

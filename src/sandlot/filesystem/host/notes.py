@@ -108,7 +108,8 @@ class Notes:
     def present(self) -> bool:
         """Whether there are any; when not, nothing more is to be asked of any file."""
         now = monotonic()
-        if now >= self._look_at and self._stored:
+        # Another program's guest may make the first note at any moment.
+        if self._stored and (not self._marked or now >= self._look_at):
             self._look_at = now + _LOOK_AGAIN
             root = self._tree.root.descriptor
             assert root is not None

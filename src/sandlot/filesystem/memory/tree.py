@@ -245,13 +245,16 @@ def rename(
         raise error(errno.ENOENT, new_name)
     if len(os.fsencode(new_name)) > 255:
         raise error(errno.ENAMETOOLONG, new_name)
+    # In the order in which Linux looks (fs/namei.c, do_renameat2).
+    if other is None and flags == EXCHANGE:
+        raise error(errno.ENOENT, new_name)
+    if other is not None and flags == NOREPLACE:
+        raise error(errno.EEXIST, new_name)
     if node.entries is not None and parent is not new_parent and within(new_parent, node):
         raise error(errno.EINVAL, name)
     if flags == EXCHANGE:
         return node, _exchange(parent, name, new_parent, new_name)
     if other is not None:
-        if flags == NOREPLACE:
-            raise error(errno.EEXIST, new_name)
         if other is node:
             return node, None
         if node.entries is not None:
