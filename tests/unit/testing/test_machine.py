@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from sandlot.filesystem.base import FileSystem
 from sandlot.filesystem.host import HostFs
@@ -19,7 +19,7 @@ from sandlot.testing import FileSystemClient, file_system_machine
 
 SETTINGS = settings(
     derandomize=True,  # a new finding is not the fault of who changed something else
-    max_examples=8, stateful_step_count=30, deadline=None,
+    max_examples=8, stateful_step_count=30, deadline=None, phases=[Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],
 )  # fmt: skip
 

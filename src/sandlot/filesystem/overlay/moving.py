@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 from sandlot.filesystem.overlay.layers import WORK, Node, find
 from sandlot.filesystem.overlay.merging import Merging, as_root, fail
@@ -78,8 +79,10 @@ async def _move(
     node, other = nodes
     await merging.up(ctx, node)
     start, into = await merging.up(ctx, parent), await merging.up(ctx, new_parent)
+    await _named(merging, ctx, node, start, name)
     if exchange and other is not None:
         await merging.up(ctx, other)
+        await _named(merging, ctx, other, into, new_name)
     hides_new = await merging.below(ctx, new_parent, new_name)
     hides_old = await merging.below(ctx, parent, name)
     there = await find(upper, ctx, into, new_name)
@@ -105,6 +108,13 @@ async def _move(
             await _again(merging, ctx, other, old)
         elif there is None and not other.folder:
             merging.more_names(other, -1)
+
+
+async def _named(merging: Merging, ctx: Context, node: Node, folder: Any, name: str) -> None:
+    """A file of several names was copied up by one of them: have it by this one, too."""
+    if not node.folder and await find(merging.upper, ctx, folder, name) is None:
+        await merging.upper.link(as_root(ctx), node.upper, folder, name)
+        merging.more_names(node, -1)
 
 
 async def _again(merging: Merging, ctx: Context, node: Node, place: tuple[Node, str]) -> None:
