@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import posixpath
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sandlot.filesystem.fuse import requests
 from sandlot.filesystem.fuse.opcodes import Op
-from sandlot.filesystem.types import Context, FileAccess
+from sandlot.filesystem.operations import Operation
+from sandlot.filesystem.types import Buffer, Context, FileAccess
 
 if TYPE_CHECKING:
     from sandlot.filesystem.fuse.requests import Request
@@ -26,16 +27,14 @@ ASKED: dict[int, int | None] = {
 }  # fmt: skip
 
 
-def asking(
-    operation: Callable[[Mount, Context, Request], Awaitable[bytes]], on_fs: OnFs
-) -> Callable[[Mount, Context, Request], Awaitable[bytes]]:
+def asking(operation: Operation, on_fs: OnFs) -> Operation:
     """An operation that a hook is asked about first.
 
     Raises:
         Refuse: by the hook; the guest's program gets EACCES.
     """
 
-    async def asked(mount: Mount, ctx: Context, request: Request) -> bytes:
+    async def asked(mount: Mount, ctx: Context, request: Request) -> Buffer:
         answer = on_fs(described(mount, ctx, request))
         if inspect.isawaitable(answer):
             await answer

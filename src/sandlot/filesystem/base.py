@@ -28,23 +28,21 @@ import errno
 import os
 import stat
 from collections.abc import AsyncIterable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from sandlot.filesystem.types import (
     Attr,
+    Buffer,
     Context,
     DirEntry,
     Entry,
     Lock,
+    MountPoint,
     Opened,
     SetAttr,
     Statistics,
 )
 
-if TYPE_CHECKING:
-    from sandlot.filesystem.mount import Mount
-
-Buffer = bytes | bytearray | memoryview
 F = TypeVar("F", bound=Callable[..., Any])
 
 CACHES = ("coherent", "fast", "none")
@@ -78,19 +76,25 @@ class FileSystem:
     remote_locks: bool = False
     """Whether `setlk` is asked, so that locks hold between sandboxes too; else the guest's kernel
     keeps them to itself."""
-    tells_changes: bool = False
-    """Whether the guests are told of every change of somebody else's, by `changed`; else they look
-    at sizes and times."""
-    absent_timeout: float = 0.0
-    """For how many seconds the guest may rely on a name not being there."""
 
     def __init__(self) -> None:
-        self.mounts: list[Mount] = []
+        self.mounts: list[MountPoint] = []
 
     @property
     def root(self) -> Any:
         """The node that is mounted."""
         return "/"
+
+    @property
+    def tells_changes(self) -> bool:
+        """Whether the guests are told of every change of somebody else's, by `changed`; else they
+        look at sizes and times."""
+        return False
+
+    @property
+    def absent_timeout(self) -> float:
+        """For how many seconds the guest may rely on a name not being there."""
+        return 0.0
 
     def is_quick(self, method: str) -> bool:
         """Whether a method hardly ever waits."""
@@ -109,11 +113,11 @@ class FileSystem:
 
     def dump(self, file: BinaryIO) -> None:
         """Write the contents of one that is `held`."""
-        raise NotImplementedError
+        raise unsupported("dump")
 
     def load(self, file: BinaryIO) -> None:
         """Have the contents that were dumped; before it is mounted."""
-        raise NotImplementedError
+        raise unsupported("load")
 
     def path_of(self, node: Any) -> str:
         """The path of a node below the root, for people and hooks; empty for the root."""
@@ -125,7 +129,7 @@ class FileSystem:
 
     # -- mounting --------------------------------------------------------------------------
 
-    async def start(self, mount: Mount) -> None:
+    async def start(self, mount: MountPoint) -> None:
         """It is being mounted. Call `super().start(mount)`, which remembers where.
 
         Raises:
@@ -135,7 +139,7 @@ class FileSystem:
             self.mounts = []
         self.mounts.append(mount)
 
-    async def stop(self, mount: Mount) -> None:
+    async def stop(self, mount: MountPoint) -> None:
         """It is mounted there no more."""
         if mount in self.mounts:
             self.mounts.remove(mount)

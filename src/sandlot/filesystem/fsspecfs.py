@@ -9,16 +9,13 @@ import threading
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sandlot.errors import ConfigError
 from sandlot.filesystem.blocks import Blocks
 from sandlot.filesystem.simple import SimpleFileSystem, fail
-from sandlot.filesystem.types import Attr, DirEntry
+from sandlot.filesystem.types import Attr, DirEntry, MountPoint
 from sandlot.sizes import parse_size
-
-if TYPE_CHECKING:
-    from sandlot.filesystem.mount import Mount
 
 _ARCHIVES = ("zip", "tar", "libarchive")
 _MOST_OPEN = 8
@@ -96,7 +93,7 @@ class FsspecFs(SimpleFileSystem):
         if hasattr(self.store, "invalidate_cache"):
             self.store.invalidate_cache(self._there(self._folder(path)))
 
-    async def stop(self, mount: Mount) -> None:
+    async def stop(self, mount: MountPoint) -> None:
         await super().stop(mount)
         if not self.mounts:
             with self._lock:
@@ -247,7 +244,7 @@ class FsspecFs(SimpleFileSystem):
         try:
             self.store.mkdir(self._there(path), create_parents=False)
         except (NotImplementedError, FileNotFoundError, FileExistsError):
-            pass
+            pass  # a store of objects has no folders: it is one as long as we say so
         self._changed(path)
 
     def move(self, path: str, new: str) -> None:

@@ -72,7 +72,7 @@ class Mount(Known):
         self.deleting: dict[str, bool] = {}
         """Names that it is going to remove, which are still there for it; whether they are folders."""
         self._readonly = fs.readonly
-        self.absent_timeout: float = getattr(fs, "absent_timeout", 0.0)
+        self.absent_timeout: float = fs.absent_timeout
         self._splitter = Splitter()
         self._waiting: deque[Request] = deque()
         self._running: dict[int, _Running] = {}
@@ -157,7 +157,7 @@ class Mount(Known):
             self._task(request, self._run(request, work))
             return
         try:
-            waits = work.send(None)  # type: ignore[attr-defined]
+            waits = work.send(None)
         except StopIteration as done:
             self._answer(replies.reply(request.unique, done.value))
         except GuestProtocolError:
@@ -216,7 +216,7 @@ class Mount(Known):
                     return number
         if isinstance(error, Refuse):
             return errno.EACCES
-        if isinstance(error, NotImplementedError):
+        if isinstance(error, NotImplementedError):  # what Python's own abstract methods raise
             return errno.ENOSYS
         name = Op(request.op).name.lower() if request.op in Op._value2member_map_ else request.op
         log.error(

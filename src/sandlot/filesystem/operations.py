@@ -7,8 +7,8 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from sandlot.errors import GuestProtocolError
 from sandlot.filesystem.fuse import opcodes, replies, requests
@@ -17,6 +17,7 @@ from sandlot.filesystem.fuse.requests import Request
 from sandlot.filesystem.known import ECHO
 from sandlot.filesystem.types import (
     Attr,
+    Buffer,
     Context,
     DirEntry,
     Entry,
@@ -28,7 +29,7 @@ from sandlot.filesystem.types import (
 if TYPE_CHECKING:
     from sandlot.filesystem.mount import Mount
 
-Operation = Callable[["Mount", Context, Request], Awaitable[bytes]]
+Operation = Callable[["Mount", Context, Request], Coroutine[Any, Any, Buffer]]
 _BILLION = 1_000_000_000
 # Of the guest's open(2), whatever the host is.
 _ACCESS, _WRONLY, _RDWR, _TRUNC, _APPEND = 3, 1, 2, 0o1000, 0o2000
@@ -210,13 +211,13 @@ async def create(mount: Mount, ctx: Context, request: Request) -> bytes:
     return told + replies.open_body(number, _opened(mount, opened))
 
 
-async def read(mount: Mount, ctx: Context, request: Request) -> bytes:
+async def read(mount: Mount, ctx: Context, request: Request) -> Buffer:
     handle, offset, size, _, _, _, _ = request.fields(requests.READ)
     file = mount.file(handle)
     data = await mount.fs.read(ctx, file.node, file.handle, offset, size)
     if len(data) > size:
         raise ValueError(f"read returned {len(data)} bytes of {size}")
-    return data  # type: ignore[return-value]  # any buffer goes into an answer
+    return data
 
 
 async def write(mount: Mount, ctx: Context, request: Request) -> bytes:

@@ -5,22 +5,21 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import AsyncIterable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sandlot.filesystem.base import Buffer, FileSystem, quick
+from sandlot.filesystem.base import FileSystem, quick
 from sandlot.filesystem.types import (
     Attr,
+    Buffer,
     Context,
     DirEntry,
     Entry,
     Lock,
+    MountPoint,
     Opened,
     SetAttr,
     Statistics,
 )
-
-if TYPE_CHECKING:
-    from sandlot.filesystem.mount import Mount
 
 _ACCESS, _TRUNC = 3, 0o1000
 _REFUSED = frozenset({
@@ -46,6 +45,9 @@ class ReadOnly(FileSystem):
 
     readonly = True
 
+    tells_changes: bool = False
+    absent_timeout: float = 0.0
+
     def __init__(self, fs: FileSystem) -> None:
         super().__init__()
         self.inner = fs
@@ -69,11 +71,11 @@ class ReadOnly(FileSystem):
     def path_of(self, node: Any) -> str:
         return self.inner.path_of(node)
 
-    async def start(self, mount: Mount) -> None:
+    async def start(self, mount: MountPoint) -> None:
         await super().start(mount)
         await self.inner.start(mount)
 
-    async def stop(self, mount: Mount) -> None:
+    async def stop(self, mount: MountPoint) -> None:
         await super().stop(mount)
         await self.inner.stop(mount)
 

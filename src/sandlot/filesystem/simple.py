@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from sandlot.filesystem.base import Buffer as Bytes
 from sandlot.filesystem.base import FileSystem, unsupported
 from sandlot.filesystem.paths import Buffer, PathNode, Paths, joined
 from sandlot.filesystem.types import (
@@ -32,6 +31,7 @@ from sandlot.filesystem.types import (
     SetAttr,
     Statistics,
 )
+from sandlot.filesystem.types import Buffer as Bytes
 
 _ACCESS, _TRUNC, _APPEND = 3, 0o1000, 0o2000
 _NOREPLACE = 1
@@ -85,7 +85,7 @@ class SimpleFileSystem(FileSystem):
     def read_range(self, path: str, offset: int, size: int) -> Any:
         """A part of a file, fewer bytes only at its end. Files that are only read are not read as a
         whole then."""
-        raise NotImplementedError
+        raise unsupported("read_range")
 
     def write_bytes(self, path: str, data: bytes) -> Any:
         """Make a file, or replace what is in it."""
@@ -97,7 +97,7 @@ class SimpleFileSystem(FileSystem):
         Raises:
             FileNotFoundError: there is none.
         """
-        raise NotImplementedError
+        raise unsupported("stat")
 
     def remove(self, path: str) -> Any:
         """Remove a file or an empty folder."""
@@ -110,7 +110,7 @@ class SimpleFileSystem(FileSystem):
     def move(self, path: str, new: str) -> Any:
         """Give a file or a folder, with all that is in it, another path; a file there is replaced.
         Without it files are copied, and folders cannot be renamed."""
-        raise NotImplementedError
+        raise unsupported("move")
 
     # -- calling that ----------------------------------------------------------------------
 

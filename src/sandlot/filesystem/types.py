@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import stat
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
+
+Buffer = bytes | bytearray | memoryview
+
+
+class MountPoint(Protocol):
+    """Where a file system is mounted, and who is told there of changes that others made."""
+
+    sandbox: str
+    path: str
+
+    def forget_data(self, node: Any, *, data: bool = True) -> None:
+        """A node is to be looked at again, and what is in it when `data`."""
+
+    def forget_name(self, parent: Any, name: str) -> None:
+        """A name in a folder is to be looked up again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,8 +246,6 @@ def _load(fs: FileSystem, path: Path) -> None:
 class Gone(FileSystem):
     """What a restored machine knows of a volume that it was not given: EIO, whatever it asks."""
 
-    absent_timeout = 0.0
-
     async def getattr(self, ctx: Context, node: Any, handle: Any = None) -> Any:
         if node == self.root:
             return await super().getattr(ctx, node, handle)

@@ -8,6 +8,7 @@ the children that it makes, have it.
 from __future__ import annotations
 
 import posixpath
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,12 +109,12 @@ def _host(path: str) -> FileSystem:
     return fs
 
 
-class Declaration:
+class Declaration(ABC):
     """What a record can say of a volume, without an object of this program."""
 
+    @abstractmethod
     def declaration(self) -> dict[str, Any]:
         """As JSON, with a `kind`."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,12 @@ from sandlot.errors import ConfigError, WrongState
 from sandlot.filesystem.base import quick
 from sandlot.filesystem.host.files import IN_THREAD
 from sandlot.filesystem.host.hostfs import HostFs
-from sandlot.filesystem.types import Attr, Context, Entry, Opened, SetAttr, Statistics
+from sandlot.filesystem.types import Attr, Context, Entry, MountPoint, Opened, SetAttr, Statistics
 from sandlot.volume.ledger import AVAILABLE, BLOCK, NAME, Ledger, room, whole
 
 if TYPE_CHECKING:
     from sandlot.filesystem.host.files import File
     from sandlot.filesystem.host.tree import Node
-    from sandlot.filesystem.mount import Mount
     from sandlot.volume.store import Hold, VolumeFolder
 
 T = TypeVar("T")
@@ -53,7 +52,7 @@ class NamedFs(HostFs):
     def __repr__(self) -> str:
         return f"<volume {self.folder.name!r}>"
 
-    async def start(self, mount: Mount) -> None:
+    async def start(self, mount: MountPoint) -> None:
         alone = self.cache == "fast" and not self.readonly
         if self.mounts and alone:
             raise self._busy()
@@ -75,7 +74,7 @@ class NamedFs(HostFs):
             hint="use cache='coherent' in all of them",
         )
 
-    async def stop(self, mount: Mount) -> None:
+    async def stop(self, mount: MountPoint) -> None:
         await super().stop(mount)
         if not self.mounts:
             self.closed()

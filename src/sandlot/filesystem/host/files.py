@@ -8,14 +8,14 @@ import stat
 from time import monotonic
 from typing import Any
 
-from sandlot.filesystem.base import Buffer, quick
+from sandlot.filesystem.base import quick
 from sandlot.filesystem.host import syscalls
 from sandlot.filesystem.host.locks import Owner
 from sandlot.filesystem.host.names import Names
 from sandlot.filesystem.host.served import served
 from sandlot.filesystem.host.tree import Descriptor, Node, stale, stamp_of
 from sandlot.filesystem.host.writable import chmod, forced
-from sandlot.filesystem.types import Context, Entry, Opened
+from sandlot.filesystem.types import Buffer, Context, Entry, Opened
 
 # Of the guest's open(2), whatever the host is.
 _ACCESS, _WRONLY, _EXCL, _TRUNC, _APPEND = 3, 1, 0o200, 0o1000, 0o2000

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sandlot.filesystem.base import quick
 from sandlot.filesystem.host.attributes import Attributes
@@ -15,10 +14,7 @@ from sandlot.filesystem.host.locks import AVAILABLE, Locks, Owner
 from sandlot.filesystem.host.names import OpenFolder
 from sandlot.filesystem.host.saving import ROOT, recall_nodes, save_nodes
 from sandlot.filesystem.host.tree import Descriptor, Node, stamp_of
-from sandlot.filesystem.types import NO_LOCK, Context, Lock
-
-if TYPE_CHECKING:
-    from sandlot.filesystem.mount import Mount
+from sandlot.filesystem.types import NO_LOCK, Context, Lock, MountPoint
 
 _TELL_AFTER = 0.2
 
@@ -52,13 +48,7 @@ class HostFs(Attributes):
         super().__init__(path, readonly, cache, owner=owner)
         self.locks = Locks()
 
-    @classmethod
-    def declared(cls, said: Mapping[str, Any]) -> HostFs:
-        """What `declaration` said, made again."""
-        uid, gid = said.get("owner", (0, 0))
-        return cls(said["source"], said["readonly"], said["cache"], owner=(uid, gid))
-
-    async def stop(self, mount: Mount) -> None:
+    async def stop(self, mount: MountPoint) -> None:
         self.locks.clear(mount.sandbox, mount.path)
         await super().stop(mount)
 

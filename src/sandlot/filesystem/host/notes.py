@@ -17,6 +17,7 @@ import os
 import stat
 from dataclasses import dataclass, replace
 from time import monotonic
+from typing import TypedDict, Unpack
 
 from sandlot.filesystem.host import syscalls
 from sandlot.filesystem.host.tree import Descriptor, Key, Node, Tree
@@ -54,6 +55,16 @@ class Note:
             "-" if self.mode is None else f"{self.mode:o}", f"{self.host:o}", str(self.rdev),
         )  # fmt: skip
         return " ".join(words).encode()
+
+
+class Changes(TypedDict, total=False):
+    """Fields of a note."""
+
+    uid: int | None
+    gid: int | None
+    mode: int | None
+    host: int
+    rdev: int
 
 
 def parse_note(value: bytes) -> Note | None:
@@ -143,14 +154,14 @@ class Notes:
         except OSError:
             return None
 
-    def write(self, node: Node, exact: Descriptor, **changes: int | None) -> None:
+    def write(self, node: Node, exact: Descriptor, **changes: Unpack[Changes]) -> None:
         """Note something of a node, besides what is noted of it already.
 
         Raises:
             OSError: the host refuses, or there are too many.
         """
-        note = replace((self.find(node) if self.present() else None) or Note(), **changes)  # type: ignore[arg-type]
-        self.set(node, exact, note)
+        known = (self.find(node) if self.present() else None) or Note()
+        self.set(node, exact, replace(known, **changes))
 
     def set(self, node: Node, exact: Descriptor, note: Note) -> None:
         """Note this of a node, in place of what was noted."""

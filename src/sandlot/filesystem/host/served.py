@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sandlot.errors import ConfigError
 from sandlot.filesystem.base import CACHES, FileSystem
@@ -17,10 +17,7 @@ from sandlot.filesystem.host.notes import Notes, is_special
 from sandlot.filesystem.host.place import Place, open_place
 from sandlot.filesystem.host.tree import Key, Node, Tree, stamp_of
 from sandlot.filesystem.host.watch import Callback, Watch
-from sandlot.filesystem.types import Attr, Context, Entry
-
-if TYPE_CHECKING:
-    from sandlot.filesystem.mount import Mount
+from sandlot.filesystem.types import Attr, Context, Entry, MountPoint
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -125,12 +122,12 @@ class Served(FileSystem):
         return self.tree.root
 
     @property
-    def tells_changes(self) -> bool:  # type: ignore[override]  # it is found out
+    def tells_changes(self) -> bool:
         self.check()
         return self._watch is not None and self._watch.works
 
     @property
-    def absent_timeout(self) -> float:  # type: ignore[override]
+    def absent_timeout(self) -> float:
         self.check()
         if self.cache == "none":
             return 0.0
@@ -154,7 +151,7 @@ class Served(FileSystem):
             "owner": list(self.owner),
         }  # fmt: skip
 
-    async def start(self, mount: Mount) -> None:
+    async def start(self, mount: MountPoint) -> None:
         self.check()
         self._loop = asyncio.get_running_loop()
         syscalls.keep_freed_memory()
@@ -162,7 +159,7 @@ class Served(FileSystem):
         if self._watch is not None:
             self._watch.start(self._loop)
 
-    async def stop(self, mount: Mount) -> None:
+    async def stop(self, mount: MountPoint) -> None:
         await super().stop(mount)
         if not self.mounts:
             if self._watch is not None:
@@ -268,13 +265,13 @@ class Served(FileSystem):
             watch.own_name(parent, name, key)
         if len(self.mounts) > 1:
 
-            def tell(mount: Mount) -> None:
+            def tell(mount: MountPoint) -> None:
                 mount.forget_name(parent, name)
                 mount.forget_data(parent, data=False)
 
             self._tell_others(ctx, tell)
 
-    def _tell_others(self, ctx: Context, tell: Callable[[Mount], None]) -> None:
+    def _tell_others(self, ctx: Context, tell: Callable[[MountPoint], None]) -> None:
         others = [
             mount for mount in self.mounts
             if mount.sandbox != ctx.sandbox or mount.path != ctx.volume

@@ -10,7 +10,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from sandlot.errors import ConfigError
 from sandlot.filesystem.base import CACHES, FileSystem, quick, unsupported
@@ -26,14 +26,12 @@ from sandlot.filesystem.types import (
     DirEntry,
     Entry,
     Lock,
+    MountPoint,
     Opened,
     SetAttr,
     Statistics,
 )
 from sandlot.sizes import parse_size
-
-if TYPE_CHECKING:
-    from sandlot.filesystem.mount import Mount
 
 # Of the guest's open(2), whatever the host is.
 _TRUNC, _APPEND = 0o1000, 0o2000
@@ -64,6 +62,9 @@ class MemFs(FileSystem):
         >>> volumes = {"/cache": MemFs(size="64M")}
     """
 
+    tells_changes: bool = False
+    absent_timeout: float = 0.0
+
     def __init__(
         self, size: int | str | None = None, *, nodes: int | None = None, cache: str = "fast",
         mode: int = 0o1777, uid: int = 0, gid: int = 0,
@@ -93,7 +94,7 @@ class MemFs(FileSystem):
     def path_of(self, node: Node) -> str:
         return tree.path(node)
 
-    async def start(self, mount: Mount) -> None:
+    async def start(self, mount: MountPoint) -> None:
         if self.mounts and self.cache == "fast":
             raise ConfigError(
                 "this MemFs is mounted already, and keeps what a guest has not written yet in it",
@@ -102,7 +103,7 @@ class MemFs(FileSystem):
         keep_freed_memory()
         await super().start(mount)
 
-    async def stop(self, mount: Mount) -> None:
+    async def stop(self, mount: MountPoint) -> None:
         await super().stop(mount)
         self.locks.release(mount.sandbox, mount.path)
 

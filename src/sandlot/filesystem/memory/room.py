@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 
 PAGE = 4096
 MOST_NODES = 2_000_000
@@ -70,7 +71,7 @@ class Names(list[str]):
 
     __slots__ = ("_count", "_room")
 
-    def __init__(self, names: dict[str, object], room: Room) -> None:
+    def __init__(self, names: Mapping[str, object], room: Room) -> None:
         self._count = 0
         self._room = room
         if room.listed + len(names) > MOST_LISTED:

@@ -97,7 +97,7 @@ class Node:
         """The names in it at this moment; shared by all who ask until they change."""
         if self.listed is None:
             assert self.room is not None
-            self.listed = Names(self.folder(), self.room)  # type: ignore[arg-type]
+            self.listed = Names(self.folder(), self.room)
         return self.listed
 
     def touch(self) -> None:

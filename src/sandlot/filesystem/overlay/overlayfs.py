@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import AsyncIterable, Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from sandlot.filesystem.base import Buffer, FileSystem, quick
+from sandlot.filesystem.base import FileSystem, quick
 from sandlot.filesystem.locks import LockTable, owner_of
 from sandlot.filesystem.overlay import saving
 from sandlot.filesystem.overlay.layers import PRIVATE, WORK, Handle, Node, Relay, find
@@ -14,17 +14,16 @@ from sandlot.filesystem.overlay.merging import Merging, as_root, fail
 from sandlot.filesystem.overlay.moving import rename
 from sandlot.filesystem.types import (
     Attr,
+    Buffer,
     Context,
     DirEntry,
     Entry,
     Lock,
+    MountPoint,
     Opened,
     SetAttr,
     Statistics,
 )
-
-if TYPE_CHECKING:
-    from sandlot.filesystem.mount import Mount
 
 T = TypeVar("T")
 _ACCESS, _TRUNC, _CHR = 3, 0o1000, 0o020000
@@ -43,6 +42,9 @@ class OverlayFs(FileSystem):
         >>> volumes = {"/app": OverlayFs(HostFs("./src"), MemFs())}
     """
 
+    tells_changes: bool = False
+    absent_timeout: float = 0.0
+
     def __init__(self, lower: FileSystem, upper: FileSystem) -> None:
         super().__init__()
         self.lower = lower
@@ -55,7 +57,7 @@ class OverlayFs(FileSystem):
         self.remote_locks = self.cache != "fast"
         self.merging = Merging(lower, upper)
         self.locks = LockTable()
-        self._relays: dict[Mount, tuple[Relay, Relay]] = {}
+        self._relays: dict[MountPoint, tuple[Relay, Relay]] = {}
 
     @property
     def root(self) -> Node:
@@ -79,24 +81,24 @@ class OverlayFs(FileSystem):
 
     # -- mounting --------------------------------------------------------------------------
 
-    async def start(self, mount: Mount) -> None:
+    async def start(self, mount: MountPoint) -> None:
         relays = tuple(Relay(self, upper, mount.sandbox, mount.path) for upper in (True, False))
-        await self.upper.start(relays[0])  # type: ignore[arg-type]  # it tells like a mount
+        await self.upper.start(relays[0])
         try:
-            await self.lower.start(relays[1])  # type: ignore[arg-type]
+            await self.lower.start(relays[1])
         except BaseException:
-            await self.upper.stop(relays[0])  # type: ignore[arg-type]
+            await self.upper.stop(relays[0])
             raise
         self._relays[mount] = relays[0], relays[1]
         await super().start(mount)
 
-    async def stop(self, mount: Mount) -> None:
+    async def stop(self, mount: MountPoint) -> None:
         await super().stop(mount)
         self.locks.release(mount.sandbox, mount.path)
         relays = self._relays.pop(mount, None)
         if relays is not None:
-            await self.upper.stop(relays[0])  # type: ignore[arg-type]
-            await self.lower.stop(relays[1])  # type: ignore[arg-type]
+            await self.upper.stop(relays[0])
+            await self.lower.stop(relays[1])
 
     def relayed(self, relay: Relay, inner: Any, name: str | None, data: bool) -> None:
         """A layer tells of a change: the mount that this relay stands for is told of the whole's."""
