@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sandlot import ConfigError, Hooks, HostFs, MemFs, Refuse, Sandbox
-from sandlot.filesystem.types import Context, Entry, FileAccess, Opened
+from sandlot.filesystem.types import Context, Entry, FileAccess, MountPoint, Opened
 
 WATCH = """
 import ctypes, os, struct, sys
@@ -52,6 +52,13 @@ class Troubled(MemFs):
         if name == "hangs":
             await asyncio.Event().wait()
         return await super().lookup(ctx, parent, name)
+
+
+class Refusing(MemFs):
+    """Does not let itself be mounted."""
+
+    async def start(self, mount: MountPoint) -> None:
+        raise ConfigError("not today")
 
 
 async def until(sandbox: Sandbox, shell: str) -> None:
@@ -163,6 +170,9 @@ async def test_volumes_come_and_go_while_it_runs(image: str, tmp_path: Path) -> 
         await sb.volumes.mount("/late", HostFs(tmp_path))
         with pytest.raises(ConfigError, match="already"):
             await sb.volumes.mount("/late", MemFs())
+        with pytest.raises(ConfigError, match="not today"):
+            await sb.volumes.mount("/refused", Refusing())
+        assert (await sb.exec("ls -d /refused")).exit_code
         assert (await sb.exec("cat /late/a; echo b > /late/b", check=True)).text == "a\n"
         user = await sb.spawn(["sh", "-c", "exec 3>/late/held; echo on; sleep 600"])
         assert await anext(aiter(user.stdout)) == b"on\n"
@@ -259,6 +269,9 @@ async def test_what_is_open_goes_on_in_snapshots_and_forks(image: str, tmp_path:
                 assert (await child.exec("cat /host/other", check=True)).text == "other\n"
                 gone = await child.exec("cat /mem/kept")
                 assert b"Input/output error" in gone.stderr
+                async with child.fork() as twin:
+                    gone = await twin.exec("cat /mem/kept; cat /host/other")
+                    assert b"Input/output error" in gone.stderr and gone.text == "other\n"
                 await child.exec("echo x > /host/say", check=True)
                 await until(child, "test -e /host/done")
                 # What was open is not in this volume; what is opened now is.

@@ -306,6 +306,9 @@ func (one *volume) send(request []byte) {
 		stream := one.stream
 		if stream == nil {
 			v.mu.Unlock()
+			if answered { // it was unmounted, and is still in use
+				one.refuse(unique)
+			}
 			return
 		}
 		if answered {
@@ -348,11 +351,7 @@ func (one *volume) again(s *mux.Stream) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for unique := range one.pending {
-		reply := make([]byte, replyHeader)
-		binary.LittleEndian.PutUint32(reply, replyHeader)
-		binary.LittleEndian.PutUint32(reply[4:], ^uint32(syscall.EIO)+1)
-		binary.LittleEndian.PutUint64(reply[8:], unique)
-		syscall.Write(one.device, reply)
+		one.refuse(unique)
 	}
 	one.pending = map[uint64]struct{}{}
 	one.stream = s
@@ -361,4 +360,13 @@ func (one *volume) again(s *mux.Stream) {
 
 func fail(verb, what string, err error) error {
 	return &os.PathError{Op: verb, Path: what, Err: err}
+}
+
+// refuse answers a request with EIO: nobody else will.
+func (one *volume) refuse(unique uint64) {
+	reply := make([]byte, replyHeader)
+	binary.LittleEndian.PutUint32(reply, replyHeader)
+	binary.LittleEndian.PutUint32(reply[4:], ^uint32(syscall.EIO)+1)
+	binary.LittleEndian.PutUint64(reply[8:], unique)
+	write(one.device, reply)
 }

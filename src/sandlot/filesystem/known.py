@@ -1,6 +1,7 @@
 """What the guest of one mount knows: nodes and open files by its numbers, and who holds locks.
 
-What it can make the host keep is bounded: `MOST_NODES` nodes, `MOST_FILES` open files.
+What it can make the host keep is bounded: `MOST_NODES` nodes, `MOST_FILES` open files, and of those
+`MOST_FOLDERS` folders with up to `listing.REMEMBERED` names each.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST_NODES = 2_000_000
 MOST_FILES = 65536
+MOST_FOLDERS = 4096
 
 ECHO = object()
 """The handle of a file that the agent has open for a nudge (echoes.py)."""
@@ -131,9 +133,17 @@ class Known:
 
     # -- open files and locks --------------------------------------------------------------
 
-    def refuse_too_many(self) -> None:
-        """Raises OSError (ENFILE) when the guest has too many files open."""
-        if len(self.files) >= MOST_FILES:
+    def refuse_too_many(self, *, folder: bool = False) -> None:
+        """Refuse to open another file, or folder, whose listing is kept in part.
+
+        Raises:
+            OSError: the guest has too many open (ENFILE).
+        """
+        full = len(self.files) >= MOST_FILES
+        if folder and not full and len(self.files) >= MOST_FOLDERS:
+            listed = sum(file.listing is not None for file in self.files.values())
+            full = listed >= MOST_FOLDERS
+        if full:
             raise OSError(errno.ENFILE, "the guest has too many files open")
 
     def opened(self, number: int, node: Any, handle: Any, flags: int) -> int:
@@ -183,7 +193,10 @@ class Known:
 
     def save(self) -> dict[str, Any]:
         """What the guest knows of it, as JSON, for a machine that is saved now."""
-        numbers = [number for number in self._nodes if number != opcodes.ROOT]
+        numbers = [
+            number for number, node in self._nodes.items()
+            if number != opcodes.ROOT and node is not None  # one that is gone stays unknown
+        ]  # fmt: skip
         nodes = [self._nodes[number] for number in numbers]
         files = [
             (key, file) for key, file in self.files.items()

@@ -10,9 +10,9 @@ from sandlot.errors import GuestProtocolError
 from sandlot.filesystem.fuse import replies
 from sandlot.filesystem.types import DirEntry, Entry
 
-REMEMBERED = 1024
+REMEMBERED = 256
 """Entries that the guest may go back over: its kernel asks again for what a program's buffer had no
-room for."""
+room for, which is less than a page of 4096 bytes."""
 UNKNOWN_INO = 0xFFFFFFFF  # programs take 0 for a name that was removed
 MOST_LISTED = 65536  # bytes of one answer
 

@@ -213,6 +213,8 @@ async def create(mount: Mount, ctx: Context, request: Request) -> bytes:
 
 async def read(mount: Mount, ctx: Context, request: Request) -> Buffer:
     handle, offset, size, _, _, _, _ = request.fields(requests.READ)
+    if size > requests.MAX_DATA:
+        raise GuestProtocolError(f"a FUSE request reads {size} bytes at once")
     file = mount.file(handle)
     data = await mount.fs.read(ctx, file.node, file.handle, offset, size)
     if len(data) > size:
@@ -308,7 +310,7 @@ async def removexattr(mount: Mount, ctx: Context, request: Request) -> bytes:
 
 async def opendir(mount: Mount, ctx: Context, request: Request) -> bytes:
     node = mount.node(request.node)
-    mount.refuse_too_many()
+    mount.refuse_too_many(folder=True)
     opened = await mount.fs.opendir(ctx, node)
     number = mount.opened(request.node, node, opened.handle, 0)
     file = mount.files[number]

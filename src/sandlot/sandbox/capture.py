@@ -314,7 +314,7 @@ def machine_record(owner: Owner, owned: OwnedMachine) -> MachineRecord:
     return MachineRecord(
         memory=record.memory, cpus=record.cpus, token=owned.token.hex(), place=owned.disk_place,
         disk=record.disk, staged=owned.staged_size, facts=owned.facts, main=owner.main,
-        volumes=list(owner.volumes.file_systems),
+        volumes=owner.volumes.served,
     )  # fmt: skip
 
 

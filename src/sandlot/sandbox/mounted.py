@@ -36,9 +36,9 @@ class Mounted:
         return self._volumes.mounted if self._volumes is not None else dict(self.given)
 
     @property
-    def streams(self) -> int:
-        """How many streams they take while they are mounted."""
-        return self._volumes.streams if self._volumes is not None else 0
+    def served(self) -> list[str]:
+        """Where something is mounted and served now, a stream each."""
+        return self._volumes.served if self._volumes is not None else []
 
     def check(self) -> None:
         """Make them ready, before a machine is started for nothing.

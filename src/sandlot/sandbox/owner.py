@@ -421,7 +421,7 @@ class Owner:
         channel = self.owned.session.channel
         # The main command is watched, the gateway listens and volumes are served all the time, which
         # is no use of it.
-        standing = bool(self.main) + (self.reach is not None) + self.volumes.streams
+        standing = bool(self.main) + (self.reach is not None) + len(self.volumes.served)
         return self._busy > 0 or channel.open_streams > standing
 
     def _last_use(self) -> float:

@@ -14,7 +14,7 @@ from sandlot.filesystem.asking import OnFs
 from sandlot.filesystem.base import FileSystem
 from sandlot.filesystem.mount import Mount as Served
 from sandlot.filesystem.types import Context
-from sandlot.guest.channel import Channel, ChannelStream
+from sandlot.guest.channel import Channel
 from sandlot.guest.session import ANSWER_PATIENCE, GuestSession
 from sandlot.sandbox.nudging import Nudger
 from sandlot.snapshot.store import CONTENTS
@@ -29,11 +29,10 @@ class _Carrier:
     """One volume's stream: requests in, answers out."""
 
     def __init__(
-        self, channel: Channel, stream: ChannelStream, fs: FileSystem, sandbox: str, path: str,
-        on_fs: OnFs | None,
-    ) -> None:  # fmt: skip
+        self, channel: Channel, fs: FileSystem, sandbox: str, path: str, on_fs: OnFs | None
+    ) -> None:
         self._channel = channel
-        self._number = stream.number
+        self.number = 0
         self._queue: deque[memoryview] = deque()
         self._unsent = 0
         self.served = Served(
@@ -55,7 +54,7 @@ class _Carrier:
         await self.served.close()
 
     def _taken(self, count: int) -> None:
-        self._channel.consumed(self._number, count)
+        self._channel.consumed(self.number, count)
 
     def _send(self, data: bytes) -> int:
         if self.ended.is_set():
@@ -73,7 +72,7 @@ class _Carrier:
 
     def _put(self, data: bytes | memoryview) -> int:
         try:
-            return self._channel.send(self._number, data)
+            return self._channel.send(self.number, data)
         except (BrokenPipeError, SandboxError):
             self.on_end()
             return len(data)
@@ -115,9 +114,9 @@ class Volumes:
         return dict(self._volumes)
 
     @property
-    def streams(self) -> int:
-        """How many are served now."""
-        return len(self._carriers)
+    def served(self) -> list[str]:
+        """Where something is served now, also where it is only that a volume is gone."""
+        return list(self._carriers)
 
     async def attach(
         self, session: GuestSession, before: Sequence[str] = (),
@@ -185,12 +184,13 @@ class Volumes:
         flags |= Mount.AGAIN if again else 0
         mode = root.mode if stat.S_IFMT(root.mode) else root.mode | stat.S_IFDIR
         request = Mount(volume=path, path=path.encode(), flags=flags, mode=mode)
-        stream = session.channel.open(request, credit=CREDIT)
-        carrier = _Carrier(session.channel, stream, fs, self._sandbox, path, self._on_fs)
-        await fs.start(carrier.served)
+        carrier = _Carrier(session.channel, fs, self._sandbox, path, self._on_fs)
+        await fs.start(carrier.served)  # before the guest is asked: it may refuse
         try:
             if again:
                 await carrier.served.recall(saved)
+            stream = session.channel.open(request, credit=CREDIT)
+            carrier.number = stream.number
             async with asyncio.timeout(ANSWER_PATIENCE):
                 answer = await stream.read_message()
         except BaseException:

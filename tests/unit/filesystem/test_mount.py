@@ -269,6 +269,21 @@ async def test_open_files_are_bounded(kernel: Kernel, monkeypatch: pytest.Monkey
     await (await client.open("/a")).close()
 
 
+async def test_open_folders_are_bounded(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FileSystemClient(kernel)
+    await client.write_bytes("/a", b"x")
+    monkeypatch.setattr(known, "MOST_FOLDERS", 2)
+    files = [await client.open("/a") for _ in range(3)]
+    opened = [await kernel.opendir(client.ctx, 1) for _ in range(2)]
+    with pytest.raises(OSError, match=r".") as caught:
+        await kernel.opendir(client.ctx, 1)
+    assert caught.value.errno == errno.ENFILE
+    await kernel.releasedir(client.ctx, 1, opened[0].handle)
+    await kernel.opendir(client.ctx, 1)
+    for file in files:
+        await file.close()
+
+
 async def test_what_is_under_way_is_bounded(
     kernel: Kernel, fs: Odd, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sandlot.errors import GuestProtocolError
 from sandlot.filesystem.fuse import opcodes, requests
 from sandlot.filesystem.fuse.opcodes import Op, Valid
 from sandlot.filesystem.memory.memfs import MemFs
@@ -154,3 +155,14 @@ async def test_unknown_flags_of_rename_are_refused(kernel: Kernel) -> None:
         with pytest.raises(OSError, match=r".") as caught:
             await client.rename("/a", "/b", flags)
         assert caught.value.errno == errno.EINVAL
+
+
+async def test_a_read_of_more_than_was_agreed_is_a_breach(kernel: Kernel) -> None:
+    """Else a guest would make the host take as much memory as it likes for one request."""
+    client = FileSystemClient(kernel)
+    await client.write_bytes("/a", b"x")
+    file = await client.open("/a")
+    body = requests.READ.pack(file.handle, 0, requests.MAX_DATA + 1, 0, 0, 0, 0)
+    with pytest.raises(GuestProtocolError, match="reads"):
+        await kernel.ask(Op.READ, file.node, body)
+    assert kernel.broken is not None

@@ -18,7 +18,8 @@ from sandlot.settings import Settings
 VOLUMES = "volumes"
 """The part of Sandlot's data that may be mounted: where named volumes are."""
 MOST_FOLDERS = 4096
-_FILES_KEPT_FREE = 4  # a quarter of what may be open is for folders
+_OF_FOLDERS = 4  # a quarter of what may be open is for folders
+_KEPT_BACK = 8  # an eighth is not for guests, who would keep this program from opening anything
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,9 @@ def open_place(path: str, *, readonly: bool) -> Place:
             )
     except OSError as error:
         raise _unusable(path, error) from None
-    most = max(16, min(MOST_FOLDERS, raise_limit() // _FILES_KEPT_FREE))
+    limit = raise_limit()
+    Descriptor.most = limit - limit // _KEPT_BACK
+    most = max(16, min(MOST_FOLDERS, limit // _OF_FOLDERS))
     tree = Tree(root, reopen=(parent, name), folders=most)
     tree.hidden = hidden
     return Place(tree, syscalls.is_remote(root.number))

@@ -17,6 +17,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from time import monotonic
+from typing import ClassVar
 from weakref import WeakValueDictionary, ref
 
 from sandlot.filesystem.host import syscalls
@@ -37,16 +38,27 @@ _EXACT = O_PATH | os.O_CLOEXEC | (os.O_NOFOLLOW if O_PATH or not _SYMLINK else _
 
 
 class Descriptor:
-    """A descriptor that is closed when nothing needs it any more, a thread's call included."""
+    """A descriptor that is closed when nothing needs it any more, a thread's call included.
+
+    Raises:
+        OSError: it is one of the last that this program can have, which are not for guests (ENFILE).
+    """
 
     __slots__ = ("number",)
+    most: ClassVar[int] = 1 << 30
+    """The first of those that are kept back (place.py)."""
 
     def __init__(self, number: int) -> None:
         self.number = number
+        if number >= Descriptor.most:
+            os.close(number)
+            self.number = -1
+            raise OSError(errno.ENFILE, "this program has too many files open")
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        with contextlib.suppress(OSError):
-            close(self.number)
+        if self.number >= 0:
+            with contextlib.suppress(OSError):
+                close(self.number)
 
 
 class Node:

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from sandlot.filesystem.host import syscalls
+from sandlot.filesystem.host.hostfs import HostFs
+from sandlot.filesystem.host.tree import Descriptor
+from sandlot.testing import FileSystemClient
 from tests.unit.filesystem.host.conftest import Mounted
 from tests.unit.filesystem.host.guest import Guest
 from tests.unit.filesystem.host.test_names import failed
@@ -253,3 +256,18 @@ async def test_one_file_as_a_volume(
     monkeypatch.setattr(guest.fs.tree, "_proc", False)
     again = await guest.open(root, os.O_RDONLY)
     assert await again.read() == b"tw"
+
+
+async def test_the_last_descriptors_are_not_for_guests(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "a").write_text("x")
+    fs = HostFs(folder)
+    client = FileSystemClient(fs)
+    assert await client.read_bytes("/a") == b"x"
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(Descriptor, "most", 3)
+    with pytest.raises(OSError, match="too many") as caught:
+        await client.open("/a")
+    assert caught.value.errno == errno.ENFILE
+    assert len(os.listdir("/proc/self/fd")) == before
