@@ -4,7 +4,8 @@ python -m bench exerciser [--path-kind disk] [--operations 1000000] [--what byte
 
 Runs in rounds, each with a seed of its own that is printed; the first mismatch ends it with status
 1 and the last operations. `bytes` works on a file (write, truncate, map, punch, copy, ...), `names`
-on a tree (create, rename, link, ...), `torture` appends and counts by several processes.
+on a tree (create, rename, link, ...), `torture` appends and counts by several processes. What it
+prints is its result: a line a round, what was done how often, and the mismatch.
 """
 
 from __future__ import annotations

@@ -88,3 +88,11 @@ def test_what_is_refused_by_name(kind: str, text: str, why: str) -> None:
 def test_two_at_one_path_are_refused() -> None:
     with pytest.raises(ConfigError, match="two volumes"):
         given(volume=("a:/x",), tmpfs=("/x",))
+
+
+def test_the_caches_are_those_of_file_systems() -> None:
+    """They are written once more, so that `sandlot --help` imports no file system."""
+    from sandlot.cli import mounts
+    from sandlot.filesystem import base
+
+    assert mounts._CACHES == base.CACHES
