@@ -94,6 +94,17 @@ async def test_a_host_folder_a_file_and_a_class_of_ones_own(image: str, tmp_path
     assert not any((tmp_path / "src" / "made").iterdir())
 
 
+async def test_a_host_folder_belongs_to_who_works_on_it(image: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a\n")
+    async with Sandbox.create(
+        image=image, memory="256M", volumes={"/app": tmp_path}, user="1234:55", workdir="/app"
+    ) as sb:
+        shown = await sb.exec("echo b > b; stat -c %u:%g . a b; id -u", check=True)
+        assert shown.text == "1234:55\n1234:55\n1234:55\n1234\n"
+        assert (await sb.exec("stat -c %u /app/a; echo c >> /app/a", user="0", check=True)).text
+    assert (tmp_path / "b").read_text() == "b\n"
+
+
 async def test_what_the_host_edits_is_seen_and_watchers_hear_of_it(
     image: str, tmp_path: Path
 ) -> None:

@@ -123,6 +123,9 @@ class FileSystem:
         """The path of a node below the root, for people and hooks; empty for the root."""
         return "" if node == self.root else str(node)
 
+    def adopt(self, uid: int, gid: int) -> None:
+        """The sandbox's programs run as this user: who keeps no owners shows the files as theirs."""
+
     def declaration(self) -> dict[str, Any] | None:
         """How any program can make it again, as JSON with a `kind`; None when none can."""
         return None

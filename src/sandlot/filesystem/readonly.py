@@ -71,6 +71,9 @@ class ReadOnly(FileSystem):
     def path_of(self, node: Any) -> str:
         return self.inner.path_of(node)
 
+    def adopt(self, uid: int, gid: int) -> None:
+        self.inner.adopt(uid, gid)
+
     async def start(self, mount: MountPoint) -> None:
         await super().start(mount)
         await self.inner.start(mount)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from sandlot.sandbox.mounting import changed
 
 if TYPE_CHECKING:
     from sandlot.filesystem.base import FileSystem
+    from sandlot.guest.session import GuestSession
     from sandlot.sandbox.disks import Disks
     from sandlot.sandbox.owned import OwnedMachine
     from sandlot.sandbox.owner import Owner
@@ -78,10 +79,20 @@ class Mounted:
         volumes = self._open()
         if self._disks:
             await self._disks.attach(owned)
+        await self._adopt(owned.session, volumes.mounted.values())
         saved = self._owner.folder.saved
         await volumes.attach(owned.session, owned.had_volumes, owned.saved_volumes, saved)
         if self._owner.record.make_workdir:
             await owned.make_workdir()
+
+    async def _adopt(self, session: GuestSession, found: Iterable[FileSystem]) -> None:
+        """Tell file systems whose the files are that say nothing of it."""
+        if self._owner.record.user:
+            from sandlot.sandbox.owning import owner_of_files
+
+            uid, gid = await owner_of_files(session, self._owner.record.user)
+            for fs in found:
+                fs.adopt(uid, gid)
 
     async def mount(self, record: dict[str, Any], fs: FileSystem | None) -> None:
         """Mount one more, given or declared.
@@ -101,7 +112,9 @@ class Mounted:
         async with self._owner.saving:  # a machine that is saved has what its record says
             session = await self._owner.session()
             listed = changed(self._owner.record.volumes, {"mount": record})
-            await self._open().add(session, path, fs or opened([record], {})[path])
+            wanted = fs or opened([record], {})[path]
+            await self._adopt(session, [wanted])
+            await self._open().add(session, path, wanted)
             self._note(listed)
 
     async def unmount(self, path: str, *, force: bool = False) -> None:

@@ -210,8 +210,8 @@ def _open(each: Mapping[str, Any]) -> FileSystem:
     if each["kind"] == "host":
         from sandlot.filesystem.host.hostfs import HostFs
 
-        uid, gid = each["owner"]
-        host = HostFs(each["source"], each["readonly"], each["cache"], owner=(uid, gid))
+        owner = (each["owner"][0], each["owner"][1]) if each["owner"] else None
+        host = HostFs(each["source"], each["readonly"], each["cache"], owner=owner)
         host.check()
         return host
     if each["kind"] == "named":

@@ -49,6 +49,9 @@ class NamedFs(HostFs):
             "cache": self.cache,
         }  # fmt: skip
 
+    def adopt(self, uid: int, gid: int) -> None:
+        """Its files are whose they are, whoever mounts it."""
+
     def __repr__(self) -> str:
         return f"<volume {self.folder.name!r}>"
 

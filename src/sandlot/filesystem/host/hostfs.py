@@ -33,7 +33,8 @@ class HostFs(Attributes):
         readonly: the guest cannot change anything.
         cache: `coherent` shows changes of the host's within a second; `fast` is for a folder that
             nobody else changes meanwhile; `none` asks the host each time.
-        owner: user and group that the guest sees as the owner of files that say nothing else.
+        owner: user and group that the guest sees as the owner of files that say nothing else; those
+            that the sandbox's programs run as when it is None.
 
     Raises:
         ConfigError: from `check`, and when it is mounted: the path is no such folder or file.
@@ -43,7 +44,7 @@ class HostFs(Attributes):
 
     def __init__(
         self, path: str | os.PathLike[str], readonly: bool = False, cache: str = "coherent", *,
-        owner: tuple[int, int] = (0, 0),
+        owner: tuple[int, int] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(path, readonly, cache, owner=owner)
         self.locks = Locks()

@@ -55,7 +55,7 @@ class Served(FileSystem):
 
     def __init__(
         self, path: str | os.PathLike[str], readonly: bool = False, cache: str = "coherent", *,
-        owner: tuple[int, int] = (0, 0),
+        owner: tuple[int, int] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         if cache not in CACHES:
@@ -68,13 +68,23 @@ class Served(FileSystem):
         self.readonly = readonly
         self.cache = cache
         self._coherent = cache == "coherent"
-        self.owner = owner
+        self._owner = owner
+        self._adopted = (0, 0)
         self._place: Place | None = None
         self._notes: Notes | None = None
         self._watch: Watch | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._callbacks: list[Callback] = []
+
+    @property
+    def owner(self) -> tuple[int, int]:
+        """User and group that the guest sees as the owner of files that say nothing else."""
+        return self._owner or self._adopted
+
+    def adopt(self, uid: int, gid: int) -> None:
+        if not self.mounts:
+            self._adopted = uid, gid
 
     # -- the root --------------------------------------------------------------------------
 
@@ -148,7 +158,7 @@ class Served(FileSystem):
             return None
         return {
             "kind": "host", "source": self.source, "readonly": self.readonly, "cache": self.cache,
-            "owner": list(self.owner),
+            "owner": list(self._owner) if self._owner else None,
         }  # fmt: skip
 
     async def start(self, mount: MountPoint) -> None:

@@ -81,6 +81,10 @@ class OverlayFs(FileSystem):
 
     # -- mounting --------------------------------------------------------------------------
 
+    def adopt(self, uid: int, gid: int) -> None:
+        self.lower.adopt(uid, gid)
+        self.upper.adopt(uid, gid)
+
     async def start(self, mount: MountPoint) -> None:
         relays = tuple(Relay(self, upper, mount.sandbox, mount.path) for upper in (True, False))
         await self.upper.start(relays[0])
