@@ -127,3 +127,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "/tests/vm/" in str(item.path):
             item.add_marker(pytest.mark.vm)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Tests of one group clear away what the others make, unless one worker has them all."""
+    if getattr(session.config.option, "loadgroup", False):  # in a worker of pytest-xdist
+        for item in session.items:
+            if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
+                raise pytest.UsageError("this pytest ignores the groups of pytest-xdist")
