@@ -292,6 +292,25 @@ async def test_what_is_open_goes_on_in_snapshots_and_forks(image: str, tmp_path:
             await snapshot.remove()
 
 
+async def test_answers_of_every_size_arrive(image: str) -> None:
+    # Where they begin to travel in shared memory rather than in the port, and in several frames.
+    sizes = [4063, *range(4078, 4084), 4096, 65519, 65520, 65521, 100_000]
+    program = f"""if True:
+        import os
+        for size in {sizes}:
+            data = os.urandom(size)
+            file = os.open("/mem/a", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            assert os.write(file, data) == size
+            assert os.pread(file, size, 0) == data, size
+            if size < 65536:
+                os.setxattr("/mem/a", "user.a", data)
+                assert os.getxattr("/mem/a", "user.a") == data, size
+    """
+    volumes = {"/mem": MemFs(cache="none")}
+    async with Sandbox.create(image=image, memory="256M", volumes=volumes) as sb:
+        await sb.exec(["python3", "-c", program], check=True, timeout=60)
+
+
 async def test_one_that_sleeps_wakes_with_its_volumes(image: str, tmp_path: Path) -> None:
     volumes = {"/host": HostFs(tmp_path), "/mem": MemFs()}
     async with Sandbox.create(

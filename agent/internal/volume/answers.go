@@ -73,15 +73,22 @@ func (a *answers) write(message []byte) {
 		one.notify(message)
 		return
 	}
-	if len(message) > inline {
-		// The kernel takes the pages of a large answer as they are, and cannot take the window's.
+	if len(message) >= inline {
+		// The kernel takes the pages of an answer as they are, and cannot take the window's.
 		if len(a.whole) < len(message) {
 			a.whole = make([]byte, max(len(message), 64<<10))
 		}
 		bulk.Copy(a.whole, message)
 		message = a.whole[:len(message)]
 	}
-	write(one.device, message) // ENOENT: nobody waits for this any more
+	errno := write(one.device, message)
+	if errno == syscall.EFAULT { // a small one in the window
+		errno = write(one.device, append([]byte(nil), message...))
+	}
+	if errno != 0 && errno != syscall.ENOENT {
+		one.owner.log("an answer was refused: " + errno.Error())
+		one.refuse(unique)
+	} // ENOENT: nobody waits for this any more
 	one.owner.mu.Lock()
 	delete(one.pending, unique)
 	one.owner.mu.Unlock()

@@ -22,7 +22,7 @@ const (
 	maxRequest = 256 * 4096
 	requestHeader = 40
 	replyHeader   = 16
-	// inline is the size up to which a payload comes through the port rather than in the window.
+	// inline is the size below which a payload comes through the port rather than in the window.
 	inline = 4096
 	// hostCredit is how much of answers the host may have under way.
 	hostCredit = 8 << 20
@@ -285,8 +285,9 @@ func read(fd uintptr, into []byte) (int, syscall.Errno) {
 }
 
 // write is write(2) of an answer, which does not wait either.
-func write(fd int, from []byte) {
-	syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&from[0])), uintptr(len(from)))
+func write(fd int, from []byte) syscall.Errno {
+	_, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&from[0])), uintptr(len(from)))
+	return errno
 }
 
 // send gives the host a request, whoever that is by then.

@@ -159,7 +159,7 @@ class Mount(Known):
         try:
             waits = work.send(None)
         except StopIteration as done:
-            self._answer(replies.reply(request.unique, done.value))
+            self._done(request, done.value)
         except GuestProtocolError:
             raise
         except Exception as error:
@@ -201,7 +201,14 @@ class Mount(Known):
         except Exception as error:
             self._answer(replies.failure(request.unique, self._errno(error, request)))
         else:
-            self._answer(replies.reply(request.unique, body))
+            self._done(request, body)
+
+    def _done(self, request: Request, body: Any) -> None:
+        try:
+            answer = replies.reply(request.unique, body)
+        except Exception as error:  # a method returned what it must not
+            answer = replies.failure(request.unique, self._errno(error, request))
+        self._answer(answer)
 
     def _answer(self, data: bytes) -> None:
         if not self._closed:

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from sandlot.errors import GuestProtocolError
+from sandlot.filesystem.base import FileSystem, quick
 from sandlot.filesystem.fuse import opcodes, requests
 from sandlot.filesystem.fuse.opcodes import Op, Valid
 from sandlot.filesystem.memory.memfs import MemFs
 from sandlot.filesystem.operations import OPERATIONS
-from sandlot.filesystem.types import Context, Opened
+from sandlot.filesystem.types import Attr, Context, Entry, Opened
 from sandlot.testing import FileSystemClient, Kernel
 
 
@@ -166,3 +167,23 @@ async def test_a_read_of_more_than_was_agreed_is_a_breach(kernel: Kernel) -> Non
     with pytest.raises(GuestProtocolError, match="reads"):
         await kernel.ask(Op.READ, file.node, body)
     assert kernel.broken is not None
+
+
+async def test_what_a_method_must_not_return_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    class Wrong(FileSystem):
+        async def lookup(self, ctx: Context, parent: Any, name: str) -> Entry:
+            return Entry(name, Attr(stat.S_IFREG | 0o444, size=3))
+
+        async def read(self, ctx: Context, node: Any, handle: Any, offset: int, size: int) -> Any:
+            return "text" if node == "text" else None
+
+    class Quick(Wrong):
+        read = quick(Wrong.read)
+
+    for kind in (Wrong, Quick):
+        async with Kernel(kind()) as kernel:
+            client = FileSystemClient(kernel)
+            for path in ("/text", "/nothing"):
+                with pytest.raises(OSError, match="Input/output error"):
+                    await client.read_bytes(path)
+    assert "read failed" in caplog.text
