@@ -265,6 +265,8 @@ async def test_terminals_pipes_and_servers_go_on(image: str) -> None:
         await sandbox.spawn(["sh", "-c", pipe], detached=True)
         while b"ready" not in b"".join([piece.data for piece in await terminal.logs()]):
             await asyncio.sleep(0.05)
+        while not await sandbox.files.exists("/root/piped"):
+            await asyncio.sleep(0.05)
         async with sandbox.fork() as twin:
             jobs = {job.id: job for job in await twin.jobs()}
             assert all(job.status == "running" for job in jobs.values())
