@@ -223,7 +223,9 @@ class Mount(Known):
                     return number
         if isinstance(error, Refuse):
             return errno.EACCES
-        if isinstance(error, NotImplementedError):  # what Python's own abstract methods raise
+        if isinstance(error, NotImplementedError):
+            # A promise to who writes a file system (docs/guides/write-a-file-system.md), and what
+            # the clients of stores raise for what theirs cannot do: no fault to be logged as EIO.
             return errno.ENOSYS
         name = Op(request.op).name.lower() if request.op in Op._value2member_map_ else request.op
         log.error(
