@@ -10,7 +10,9 @@ import sys
 import zipfile
 from pathlib import Path
 
-STATE = Path(os.environ["SANDLOT_DATA"])  # tests/conftest.py sets it
+from sandlot.settings import Settings
+
+PROGRAMS = Settings.read().data / "programs"
 
 # Says what a program sees of its image. Linked statically: it needs no other file.
 _PROBE = """
@@ -61,7 +63,7 @@ func exists(path string) bool {
 def probe() -> bytes:
     """A static program that prints as JSON what it sees."""
     key = hashlib.sha256(_PROBE.encode()).hexdigest()[:16]
-    target = STATE / "programs" / f"probe-{key}"
+    target = PROGRAMS / f"probe-{key}"
     with alone(target):
         if not target.exists():
             source = target.with_suffix(".go")
@@ -82,7 +84,7 @@ def node() -> bytes:
 
 
 def _from_wheel(package: str, version: str, member: str) -> bytes:
-    target = STATE / "programs" / f"{package}-{Path(member).name}"
+    target = PROGRAMS / f"{package}-{Path(member).name}"
     with alone(target):
         if not target.exists():
             folder = target.with_suffix(".folder")
@@ -115,7 +117,7 @@ def dynamic(program: str) -> list[tuple[str, bytes, int]]:
 
 def musl() -> bytes:
     """The layer that Debian's package `musl` amounts to: a C library, and its own loader."""
-    target = STATE / "programs" / "musl.tar"
+    target = PROGRAMS / "musl.tar"
     with alone(target):
         if not target.exists():
             folder = target.parent

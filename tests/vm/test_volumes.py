@@ -16,7 +16,6 @@ WATCH = """
 import ctypes, os, struct, sys
 libc = ctypes.CDLL(None)
 fd = libc.inotify_init()
-os.listdir(sys.argv[1])
 assert libc.inotify_add_watch(fd, sys.argv[1].encode(), 0x3c6) >= 0
 print("watching", flush=True)
 while True:
@@ -111,9 +110,19 @@ async def test_what_the_host_edits_is_seen_and_watchers_hear_of_it(
     source = tmp_path / "src"
     source.mkdir()
     (source / "app.py").write_text("one\n")
-    volumes = {"/app": HostFs(source, readonly=True)}
+    (tmp_path / "other" / "deep").mkdir(parents=True)
+    volumes = {"/app": HostFs(source, readonly=True), "/other": HostFs(tmp_path / "other")}
     async with Sandbox.create(image=image, memory="256M", volumes=volumes) as sb:
-        assert (await sb.exec("cat /app/app.py", check=True)).text == "one\n"
+        # To set a watch is enough: nobody has looked into the folder.
+        deep = await sb.spawn(["python3", "-u", "-c", WATCH, "/other/deep"])
+        said = ""
+        async with asyncio.timeout(60):
+            async for chunk in deep.stdout:
+                said += chunk.decode()
+                if "watching" in said:
+                    (tmp_path / "other" / "deep" / "x").touch()
+                if "0x100 x" in said:
+                    break
         watcher = await sb.spawn(["python3", "-u", "-c", WATCH, "/app"])
         heard = ""
 
@@ -159,7 +168,8 @@ async def test_faults_of_a_file_system_harm_nothing_else(
         assert "a bug of the user's" in caplog.text
 
 
-async def test_a_hook_refuses(image: str) -> None:
+async def test_a_hook_refuses(image: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "sandlot.filesystem")
     told: list[FileAccess] = []
 
     async def on_fs(access: FileAccess) -> None:
@@ -173,6 +183,7 @@ async def test_a_hook_refuses(image: str) -> None:
         done = await sb.exec("echo x > /data/a; echo x > /data/.env; ls -A /data")
         assert done.text == "a\n" and b"Permission denied" in done.stderr
     assert ("create", "/data/a") in {(each.operation, each.path) for each in told}
+    assert "create was refused: secrets are not written" in caplog.text
 
 
 async def test_volumes_come_and_go_while_it_runs(image: str, tmp_path: Path) -> None:
@@ -225,7 +236,7 @@ async def test_a_detached_one_has_declared_volumes_and_no_others(
 
 HOLDS = """
 exec 3>>/host/log 4</host/gone 5>>/mem/log
-flock 3
+flock -s 3
 echo ready > /host/ready
 while true; do
     if mv /host/say /host/said 2>/dev/null; then
@@ -309,6 +320,71 @@ async def test_answers_of_every_size_arrive(image: str) -> None:
     volumes = {"/mem": MemFs(cache="none")}
     async with Sandbox.create(image=image, memory="256M", volumes=volumes) as sb:
         await sb.exec(["python3", "-c", program], check=True, timeout=60)
+
+
+LOCKS = """
+import fcntl, os, sys, time
+a, b = (open(f"/host/{name}", "r+") for name in "ab")
+fcntl.lockf(a, fcntl.LOCK_EX, 10)
+fcntl.flock(b, fcntl.LOCK_EX)
+print("locked", flush=True)
+for line in sys.stdin:
+    for file in (a, b):
+        try:
+            file.write(line)
+            file.flush()
+        except OSError as error:
+            print(error.strerror, flush=True)
+    print("done", flush=True)
+"""
+TRY = """
+import fcntl
+for name, lock in (("a", fcntl.lockf), ("b", fcntl.flock)):
+    with open(f"/host/{name}", "r+") as file:
+        try:
+            lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            print(name, "free")
+        except BlockingIOError:
+            print(name, "locked")
+"""
+
+
+async def test_locks_are_had_again_or_what_is_locked_is_not_open(
+    image: str, tmp_path: Path
+) -> None:
+    for name in "ab":
+        (tmp_path / name).write_text("")
+    volumes = {"/host": HostFs(tmp_path)}
+    async with (
+        Sandbox.create(image=image, memory="256M", volumes=volumes) as sb,
+        Sandbox.create(image=image, memory="256M", volumes={"/host": HostFs(tmp_path)}) as other,
+    ):
+
+        async def free(sandbox: Sandbox) -> list[str]:
+            return (await sandbox.exec(["python3", "-c", TRY], check=True)).text.split()[1::2]
+
+        await sb.files.write("/locks.py", LOCKS)
+        await sb.exec("mkfifo /in", check=True)
+        await sb.spawn(["sh", "-c", "exec python3 /locks.py 0<>/in >/out 2>&1"], detached=True)
+        await until(sb, "grep -q locked /out")
+        assert await free(other) == ["locked", "locked"]
+        async with sb.fork() as twin:
+            # The locks are its parent's, so that it may not write.
+            await twin.exec("echo twin > /in", check=True)
+            await until(twin, "grep -q done /out")
+            assert (await twin.exec("cat /out", check=True)).text.count("Input/output error") == 2
+            assert await free(twin) == ["locked", "locked"]
+        snapshot = await sb.snapshot()
+        try:
+            await sb.stop()
+            assert await free(other) == ["free", "free"]
+            async with snapshot.restore() as child:
+                await child.exec("echo one > /in", check=True)
+                await until(child, "grep -q done /out")
+                assert await free(other) == ["locked", "locked"]
+        finally:
+            await snapshot.remove()
+    assert [(tmp_path / name).read_text() for name in "ab"] == ["one\n", "one\n"]
 
 
 async def test_one_that_sleeps_wakes_with_its_volumes(image: str, tmp_path: Path) -> None:

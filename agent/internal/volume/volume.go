@@ -31,7 +31,11 @@ const (
 	readahead     = "1020"
 	oPath         = 0x200000
 
-	opForget, opInterrupt, opBatchForget = 2, 36, 42
+	opForget, opFlush, opSetlk, opSetlkw, opInterrupt, opBatchForget = 2, 25, 32, 33, 36, 42
+	// lockFlags is where a lock's request says whether it is one of flock(2).
+	lockFlags, lockFlock = requestHeader + 40, 1
+	// mostLocked is how many nodes with locks are told apart.
+	mostLocked = 4096
 )
 
 // ErrBusy says that there is a volume of this name.
@@ -71,11 +75,14 @@ type volume struct {
 	readonly  bool
 	root      int // the mount below the read-only one, or -1
 
+	locked map[uint64]struct{} // nodes on which POSIX's locks were asked for; only pump knows
+
 	notices sync.Mutex
 	noted   [][]byte // notifications that the kernel has not got yet
 	noting  bool
 
 	// Under owner.mu:
+	noFlush bool                // closing a descriptor ends its locks and does nothing else
 	stream  *mux.Stream         // nil while no host serves it
 	pending map[uint64]struct{} // requests that were sent and not answered
 	closed  bool
@@ -103,7 +110,7 @@ func (v *Volumes) begin(a *answers, m *wire.Mount) error {
 			return ErrNone
 		}
 		a.volume = found
-		found.again(a.stream)
+		found.again(a.stream, m.Flags&wire.MountNoFlush != 0)
 		return nil
 	}
 	if found != nil {
@@ -113,7 +120,7 @@ func (v *Volumes) begin(a *answers, m *wire.Mount) error {
 	if err != nil {
 		return err
 	}
-	one.stream = a.stream
+	one.stream, one.noFlush = a.stream, m.Flags&wire.MountNoFlush != 0
 	a.volume, a.first = one, true
 	v.mu.Lock()
 	v.all[m.Volume] = one
@@ -299,8 +306,14 @@ func (one *volume) send(request []byte) {
 		answered = false
 	}
 	unique := binary.LittleEndian.Uint64(request[8:])
+	flush := one.idleFlush(request)
 	for {
 		v.mu.Lock()
+		if flush && one.noFlush {
+			v.mu.Unlock()
+			one.reply(unique, 0)
+			return
+		}
 		for (v.held || one.stream == nil) && !one.closed {
 			v.goOn.Wait()
 		}
@@ -328,6 +341,23 @@ func (one *volume) send(request []byte) {
 	}
 }
 
+// idleFlush notes where locks are taken, and says whether a request is a FLUSH that ends none.
+func (one *volume) idleFlush(request []byte) bool {
+	node := binary.LittleEndian.Uint64(request[16:])
+	switch binary.LittleEndian.Uint32(request[4:]) {
+	case opSetlk, opSetlkw:
+		if len(request) < lockFlags+4 || binary.LittleEndian.Uint32(request[lockFlags:])&lockFlock == 0 {
+			if len(one.locked) < mostLocked {
+				one.locked[node] = struct{}{}
+			}
+		}
+	case opFlush:
+		_, may := one.locked[node]
+		return !may && len(one.locked) < mostLocked
+	}
+	return false
+}
+
 // offer sends all of p; false when the stream died first.
 func offer(s *mux.Stream, p []byte) bool {
 	for len(p) > 0 {
@@ -345,7 +375,7 @@ func offer(s *mux.Stream, p []byte) bool {
 }
 
 // again goes on with another host. What the one before has not answered never will be.
-func (one *volume) again(s *mux.Stream) {
+func (one *volume) again(s *mux.Stream, noFlush bool) {
 	v := one.owner
 	s.Send(&wire.OK{}, false)
 	s.Grant(hostCredit)
@@ -355,7 +385,7 @@ func (one *volume) again(s *mux.Stream) {
 		one.refuse(unique)
 	}
 	one.pending = map[uint64]struct{}{}
-	one.stream = s
+	one.stream, one.noFlush = s, noFlush
 	v.goOn.Broadcast()
 }
 
@@ -364,10 +394,13 @@ func fail(verb, what string, err error) error {
 }
 
 // refuse answers a request with EIO: nobody else will.
-func (one *volume) refuse(unique uint64) {
+func (one *volume) refuse(unique uint64) { one.reply(unique, syscall.EIO) }
+
+// reply answers a request without the host.
+func (one *volume) reply(unique uint64, errno syscall.Errno) {
 	reply := make([]byte, replyHeader)
 	binary.LittleEndian.PutUint32(reply, replyHeader)
-	binary.LittleEndian.PutUint32(reply[4:], ^uint32(syscall.EIO)+1)
+	binary.LittleEndian.PutUint32(reply[4:], -uint32(errno))
 	binary.LittleEndian.PutUint64(reply[8:], unique)
 	write(one.device, reply)
 }

@@ -28,6 +28,7 @@ const (
 	MountReadOnly  = 1
 	MountAgain     = 2 // go on with one that a saved machine had
 	MountWriteback = 4 // the guest's kernel keeps what is written for a while
+	MountNoFlush   = 8 // closing a descriptor means nothing to the host but for its locks
 
 	UnmountDetach = 1
 

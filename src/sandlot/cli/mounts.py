@@ -74,6 +74,8 @@ def _volume(text: str) -> tuple[str, Any]:
     for word in filter(None, words.split(",")):
         key, equals, value = word.partition("=")
         if word in ("ro", "rw"):
+            if {"ro", "rw"} <= set(words.split(",")):
+                raise ConfigError(f"-v {text!r}: it is either ro or rw", hint=_FORM)
             readonly = word == "ro"
         elif key == "cache" and equals:
             cache = value

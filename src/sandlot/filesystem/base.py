@@ -30,6 +30,7 @@ import stat
 from collections.abc import AsyncIterable, Callable, Iterable
 from typing import Any, BinaryIO, TypeVar
 
+from sandlot.errors import ConfigError
 from sandlot.filesystem.types import (
     Attr,
     Buffer,
@@ -53,6 +54,12 @@ and has not sent yet, `none` nothing."""
 def quick(method: F) -> F:
     """Say of a method that it hardly ever waits: it is then run without a task of its own."""
     method.__dict__["quick"] = True
+    return method
+
+
+def idle(method: F) -> F:
+    """Say of a `flush` that it does nothing."""
+    method.__dict__["idle"] = True
     return method
 
 
@@ -95,6 +102,11 @@ class FileSystem:
     def absent_timeout(self) -> float:
         """For how many seconds the guest may rely on a name not being there."""
         return 0.0
+
+    @property
+    def flushes(self) -> bool:
+        """Whether `flush` does anything: otherwise the guest does not ask for it."""
+        return "idle" not in getattr(type(self).flush, "__dict__", {})
 
     def is_quick(self, method: str) -> bool:
         """Whether a method hardly ever waits."""
@@ -265,9 +277,10 @@ class FileSystem:
         """Write bytes; how many is returned. `data` is good only until this returns."""
         raise unsupported("write")
 
+    @quick
+    @idle
     async def flush(self, ctx: Context, node: Any, handle: Any) -> None:
         """A descriptor of an open file was closed; there may be others."""
-        raise unsupported("flush")
 
     async def release(self, ctx: Context, node: Any, handle: Any) -> None:
         """The last descriptor of an open file was closed."""
@@ -355,3 +368,17 @@ class FileSystem:
             BlockingIOError: it cannot be had now.
         """
         raise unsupported("setlk")
+
+
+def file_system(given: object, of: str) -> FileSystem:
+    """What another file system is made of.
+
+    Raises:
+        ConfigError: it is no file system.
+    """
+    if not isinstance(given, FileSystem):
+        raise ConfigError(
+            f"{of} is made of file systems, and {given!r} is none",
+            hint="for a folder: HostFs(path)",
+        )
+    return given

@@ -1,18 +1,21 @@
 """What the guest of one mount knows: nodes and open files by its numbers, and who holds locks.
 
 What it can make the host keep is bounded: `MOST_NODES` nodes, `MOST_FILES` open files, and of those
-`MOST_FOLDERS` folders with up to `listing.REMEMBERED` names each.
+`MOST_FOLDERS` folders with up to `listing.REMEMBERED` names each, and `MOST_LOCKS` ranges that are
+locked.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sandlot.filesystem.fuse import opcodes, replies
 from sandlot.filesystem.listing import Listing
+from sandlot.filesystem.locks import with_lock
 from sandlot.filesystem.types import NO_LOCK, WHOLE_FILE, Attr, Context, Entry, Lock
 
 if TYPE_CHECKING:
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 MOST_NODES = 2_000_000
 MOST_FILES = 65536
 MOST_FOLDERS = 4096
+MOST_LOCKS = 65536
+
+log = logging.getLogger("sandlot.filesystem")
 
 ECHO = object()
 """The handle of a file that the agent has open for a nudge (echoes.py)."""
@@ -37,6 +43,8 @@ class OpenFile:
     listing: Listing | None = None
     owners: set[int] = field(default_factory=set)
     """Who has locked by it: those of the open file itself end with it, unasked."""
+    whole: Lock | None = None
+    """Its lock of flock(2)."""
 
 
 class Known:
@@ -54,7 +62,8 @@ class Known:
         self._told: dict[int, int] = {}
         self._next = opcodes.ROOT + 1
         self._next_file = 1
-        self._locked: dict[int, set[int]] = {}
+        self._locked: dict[int, dict[int, list[Lock]]] = {}
+        self._locks = 0
         self._context = Context(0, 0, 0, sandbox, path)
 
     # -- nodes -----------------------------------------------------------------------------
@@ -172,21 +181,39 @@ class Known:
         same = file is not None and file.number == number and file.listing is None
         return file.handle if same and file is not None else None
 
+    def refuse_too_many_locks(self, lock: Lock) -> None:
+        """Refuse another lock.
+
+        Raises:
+            OSError: the guest has too many (ENOLCK).
+        """
+        if lock.kind != NO_LOCK and self._locks >= MOST_LOCKS:
+            raise OSError(errno.ENOLCK, "the guest has too many locks")
+
     def locked(self, file: OpenFile, lock: Lock) -> None:
-        """Remember who may hold locks on a node, to let go of them when it closes it."""
-        if lock.kind != NO_LOCK and not lock.whole:
-            self._locked.setdefault(file.number, set()).add(lock.owner)
+        """Remember who holds which locks on a node, to let go of them when it closes it."""
+        if lock.whole:
+            file.whole = lock if lock.kind != NO_LOCK else None
+            return
+        owners = self._locked.setdefault(file.number, {})
+        before = owners.get(lock.owner, [])
+        after = with_lock(before, lock)
+        self._locks += len(after) - len(before)
+        if after:
+            owners[lock.owner] = after
             file.owners.add(lock.owner)
+            return
+        owners.pop(lock.owner, None)
+        if not owners:
+            del self._locked[file.number]
 
     async def unlock(self, ctx: Context, file: OpenFile, owner: int) -> None:
         """Let go of what a process that closes a file had locked in it."""
         owners = self._locked.get(file.number)
         if owners is None or owner not in owners:
             return
-        owners.discard(owner)
-        if not owners:
-            del self._locked[file.number]
         free = Lock(0, WHOLE_FILE, NO_LOCK, owner)
+        self.locked(file, free)
         await self.fs.setlk(ctx, file.node, file.handle, free, False)
 
     # -- snapshots -------------------------------------------------------------------------
@@ -209,7 +236,15 @@ class Known:
             "files": [
                 [key, file.number, file.flags, file.listing is not None] for key, file in files
             ],
-            "locks": [[number, sorted(owners)] for number, owners in self._locked.items()],
+            "locks": [
+                [number, owner, [[each.start, each.end, each.kind, each.pid] for each in ranges]]
+                for number, owners in self._locked.items() for owner, ranges in owners.items()
+            ],
+            "flocks": [
+                [key, file.whole.kind, file.whole.owner, file.whole.pid]
+                for key, file in files if file.whole is not None
+            ],
+            "owners": [[key, sorted(file.owners)] for key, file in files if file.owners],
             "fs": self.fs.save(nodes, handles),
         }  # fmt: skip
 
@@ -235,6 +270,37 @@ class Known:
                 file.listing = self.listing(file)
         self._next, self._next_file = saved["next"], saved["next_file"]
         self.plus = saved["plus"]
+        await self._take_locks_again(saved)
+
+    async def _take_locks_again(self, saved: dict[str, Any]) -> None:
+        """What is locked by somebody else now, as by the machine that was saved, is lost: who had it
+        open gets EIO, lest it writes without its lock."""
+        for key, owners in saved.get("owners", ()):
+            self.files[key].owners.update(owners)
+        wanted = []
+        for number, owner, ranges in saved.get("locks", ()):
+            having = [file for file in self.files.values() if file.number == number]
+            mine = [file for file in having if owner in file.owners]
+            locks = [Lock(start, end, kind, owner, pid) for start, end, kind, pid in ranges]
+            wanted.append((mine or having, locks))
+        for key, kind, owner, pid in saved.get("flocks", ()):
+            wanted.append(([self.files[key]], [Lock(0, WHOLE_FILE, kind, owner, pid, whole=True)]))
+        for files, locks in wanted:
+            there = [file for file in files if file.node is not None]
+            try:
+                for lock in locks if there else ():
+                    file = there[0]
+                    await self.fs.setlk(self._context, file.node, file.handle, lock, False)
+                    self.locked(file, lock)
+            except OSError:
+                log.warning(
+                    "%s of sandbox %s: a lock was not had again; its file is not open any more",
+                    self.path, self.sandbox,
+                )  # fmt: skip
+                for file in there:
+                    node, file.node = file.node, None
+                    await self.fs.release(self._context, node, file.handle)
+                    file.handle = None
 
     def listing(self, file: OpenFile) -> Listing:
         """A reading of an open folder."""

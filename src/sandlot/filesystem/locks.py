@@ -25,6 +25,22 @@ def owner_of(ctx: Context, lock: Lock) -> Owner:
     return ctx.sandbox, ctx.volume, lock.owner
 
 
+def with_lock(ranges: list[Lock], lock: Lock) -> list[Lock]:
+    """The ranges of one owner after one more lock, or after an unlock."""
+    left = []
+    for old in ranges:
+        if old.end < lock.start or old.start > lock.end:
+            left.append(old)
+            continue
+        if old.start < lock.start:
+            left.append(Lock(old.start, lock.start - 1, old.kind, old.owner, old.pid))
+        if old.end > lock.end:
+            left.append(Lock(lock.end + 1, old.end, old.kind, old.owner, old.pid))
+    if lock.kind != NO_LOCK:
+        left.append(lock)
+    return left
+
+
 @dataclass(slots=True, eq=False)
 class _Held:
     start: int

@@ -73,6 +73,7 @@ class Mount(Known):
         """Names that it is going to remove, which are still there for it; whether they are folders."""
         self._readonly = fs.readonly
         self.absent_timeout: float = fs.absent_timeout
+        self.flushes: bool = fs.flushes
         self._splitter = Splitter()
         self._waiting: deque[Request] = deque()
         self._running: dict[int, _Running] = {}
@@ -222,15 +223,18 @@ class Mount(Known):
                 if isinstance(error, kind):
                     return number
         if isinstance(error, Refuse):
+            log.info(
+                "%s of sandbox %s: %s was refused: %s", self.path, self.sandbox,
+                _called(request.op), error,
+            )  # fmt: skip
             return errno.EACCES
         if isinstance(error, NotImplementedError):
             # A promise to who writes a file system (docs/guides/write-a-file-system.md), and what
             # the clients of stores raise for what theirs cannot do: no fault to be logged as EIO.
             return errno.ENOSYS
-        name = Op(request.op).name.lower() if request.op in Op._value2member_map_ else request.op
         log.error(
             "%s at %s of sandbox %s: %s failed", type(self.fs).__name__, self.path, self.sandbox,
-            name, exc_info=error,
+            _called(request.op), exc_info=error,
         )  # fmt: skip
         return errno.EIO
 
@@ -258,8 +262,8 @@ class Mount(Known):
                 running.timed_out = True
                 running.task.cancel()
                 log.error(
-                    "%s at %s of sandbox %s: an operation took longer than %g s",
-                    type(self.fs).__name__, self.path, self.sandbox, self.fs.operation_timeout,
+                    "%s at %s of sandbox %s: %s took longer than %g s", type(self.fs).__name__,
+                    self.path, self.sandbox, _called(running.op), self.fs.operation_timeout,
                 )  # fmt: skip
         self._watch = asyncio.get_running_loop().call_later(_TICK, self._watch_time)
 
@@ -338,6 +342,11 @@ class Mount(Known):
             "nodes": len(self._nodes), "files": len(self.files),
             "running": len(self._running), "waiting": len(self._waiting),
         }  # fmt: skip
+
+
+def _called(op: int) -> str:
+    """What a method is called that answers an operation."""
+    return Op(op).name.lower() if op in Op._value2member_map_ else f"operation {op}"
 
 
 _WITHOUT_NUMBER: dict[type[OSError], int] = {

@@ -93,11 +93,12 @@ async def setattr_(mount: Mount, ctx: Context, request: Request) -> bytes:
 async def _unprivileged(mount: Mount, ctx: Context, node: object) -> int | None:
     """The mode of a file without set-user-id and set-group-id, or None when it has neither."""
     attr = await mount.fs.getattr(ctx, node)
-    kill = _killed(attr)
+    kill = killed(attr)
     return attr.mode & 0o7777 & ~kill if kill else None
 
 
-def _killed(attr: Attr) -> int:
+def killed(attr: Attr) -> int:
+    """The bits of privilege that a file loses when it is written to or gets another owner."""
     if not stat.S_ISREG(attr.mode):
         return 0
     kill = attr.mode & stat.S_ISUID
@@ -266,7 +267,14 @@ async def flush(mount: Mount, ctx: Context, request: Request) -> bytes:
     handle, _, _, owner = request.fields(requests.FLUSH)
     file = mount.file(handle)
     await mount.unlock(ctx, file, owner)
-    await mount.fs.flush(ctx, file.node, file.handle)
+    try:
+        if not mount.flushes:
+            raise OSError(errno.ENOSYS, "its kernel need not ask again")
+        await mount.fs.flush(ctx, file.node, file.handle)
+    except OSError as error:
+        if error.errno != errno.ENOSYS or not mount.fs.remote_locks:
+            raise
+        # Locks end here, so its kernel must go on asking.
     return b""
 
 
@@ -362,6 +370,7 @@ async def getlk(mount: Mount, ctx: Context, request: Request) -> bytes:
 async def setlk(mount: Mount, ctx: Context, request: Request) -> bytes:
     handle, lock = _lock(request)
     file = mount.file(handle)
+    mount.refuse_too_many_locks(lock)
     await mount.fs.setlk(ctx, file.node, file.handle, lock, request.op == Op.SETLKW)
     mount.locked(file, lock)
     return b""

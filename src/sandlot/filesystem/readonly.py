@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterable, Iterable
 from typing import Any
 
-from sandlot.filesystem.base import FileSystem, quick
+from sandlot.filesystem.base import FileSystem, file_system, quick
 from sandlot.filesystem.types import (
     Attr,
     Buffer,
@@ -50,7 +50,7 @@ class ReadOnly(FileSystem):
 
     def __init__(self, fs: FileSystem) -> None:
         super().__init__()
-        self.inner = fs
+        self.inner = fs = file_system(fs, "a ReadOnly")
         # Nothing is written, so that there is nothing to keep back.
         self.cache = "coherent" if fs.cache == "fast" else fs.cache
         self.operation_timeout = fs.operation_timeout
@@ -61,6 +61,10 @@ class ReadOnly(FileSystem):
     @property
     def root(self) -> Any:
         return self.inner.root
+
+    @property
+    def flushes(self) -> bool:
+        return type(self).flush is not ReadOnly.flush or self.inner.flushes
 
     def is_quick(self, method: str) -> bool:
         return method in _REFUSED or self.inner.is_quick(method)

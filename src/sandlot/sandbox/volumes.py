@@ -181,6 +181,7 @@ class Volumes:
         root = await fs.getattr(Context(0, 0, 0, self._sandbox, path), fs.root)
         flags = Mount.READ_ONLY if fs.readonly else 0
         flags |= Mount.WRITEBACK if fs.cache == "fast" else 0
+        flags |= Mount.NO_FLUSH if fs.remote_locks and not fs.flushes else 0
         flags |= Mount.AGAIN if again else 0
         mode = root.mode if stat.S_IFMT(root.mode) else root.mode | stat.S_IFDIR
         request = Mount(volume=path, path=path.encode(), flags=flags, mode=mode)

@@ -124,6 +124,7 @@ def _arguments(accelerator: str) -> list[str]:
         # it is mapped at: with randomised addresses a fork and exec costs 17 ms instead of 3.
         # Nothing watches an emulated clock; and huge pages only make small programs large.
         words += ["mitigations=off", "norandmaps", "tsc=reliable", "transparent_hugepage=madvise"]
+        words += ["init_on_alloc=0"]
     return words
 
 

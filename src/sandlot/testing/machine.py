@@ -6,6 +6,7 @@ Needs `hypothesis`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import stat
 from collections.abc import Awaitable, Callable, Collection
@@ -13,6 +14,7 @@ from typing import Any
 
 from sandlot.errors import ConfigError
 from sandlot.filesystem.base import FileSystem
+from sandlot.filesystem.operations import killed
 from sandlot.testing.client import APPEND, CREAT, RDWR, TRUNC, FileSystemClient, OpenedFile
 from sandlot.testing.kernel import Kernel
 from sandlot.testing.model import ModelFs
@@ -172,6 +174,15 @@ def file_system_machine(
             @rule(path=paths, uid=st.integers(0, 3), gid=st.integers(0, 3))
             def chown(self, path: str, uid: int, gid: int) -> None:
                 self.do("change", path, uid=uid, gid=gid)
+                if through_fuse:
+                    self.runner.run(self.without_privileges(path))
+
+            async def without_privileges(self, path: str) -> None:
+                """Who serves a guest does this for the file system: the model does it here."""
+                with contextlib.suppress(OSError):
+                    attr = await self.model.stat(path)
+                    kept = attr.mode & 0o7777 & ~killed(attr)
+                    await self.model.change(path, mode=kept)
 
         if "xattrs" not in leave_out:
 
@@ -191,8 +202,14 @@ def file_system_machine(
             )  # fmt: skip
             def allocate(self, which: int, offset: int, size: int, mode: int) -> None:
                 if which < len(self.open) and self.open[which][0].flags & RDWR:
-                    for file in self.open[which]:
-                        self.runner.run(file.allocate(offset, size, mode))
+                    real, model = self.open[which]
+                    try:
+                        self.runner.run(real.allocate(offset, size, mode))
+                    except OSError as error:
+                        if error.errno not in may_refuse:
+                            raise
+                    else:
+                        self.runner.run(model.allocate(offset, size, mode))
 
         # -- what has to be the same -------------------------------------------------------
 

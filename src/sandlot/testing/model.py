@@ -156,6 +156,8 @@ class ModelFs(FileSystem):
             return
         if item.holds(new_parent) or (flags == 2 and other is not None and other.holds(parent)):
             raise fail(errno.EINVAL)
+        if flags != 2 and other is not None and other.holds(parent):
+            raise fail(errno.ENOTEMPTY)
         if flags == 2 and other is not None:
             parent.names[name] = other
         else:

@@ -15,6 +15,7 @@ class Mount(Message):
     READ_ONLY: ClassVar[int] = 1
     AGAIN: ClassVar[int] = 2
     WRITEBACK: ClassVar[int] = 4
+    NO_FLUSH: ClassVar[int] = 8
     volume: str = _tag(1, default="")
     path: bytes = _tag(2, default=b"")
     flags: int = _tag(3, default=0)

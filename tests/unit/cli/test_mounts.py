@@ -70,7 +70,7 @@ def test_memory() -> None:
     [
         ("volume", "a:b:c:d", "not a volume"), ("volume", "", "not a volume"),
         ("volume", "a:", "not a volume"), ("volume", "name", "not an absolute path"),
-        ("volume", "a:b", "not an absolute path"), ("volume", "a:/b:shared", "'shared' is not known"),
+        ("volume", "./a:/b:ro,rw", "either ro or rw"), ("volume", "a:b", "not an absolute path"), ("volume", "a:/b:shared", "'shared' is not known"),
         ("volume", "a:/b:cache=much", "no cache 'much'"),
         ("mount", "target=b", "no absolute target"), ("mount", "nothing", "not known"),
         ("mount", "type=bind,target=/b", "no source"), ("mount", "type=npipe,target=/b", "no type"),

@@ -185,28 +185,6 @@ async def test_a_method_that_hangs_is_timed_out(
         assert any("took longer than 0.01 s" in record.getMessage() for record in caplog.records)
 
 
-async def test_locks_are_let_go_of_when_a_file_is_closed(kernel: Kernel) -> None:
-    client = FileSystemClient(kernel)
-    await client.write_bytes("/a", b"")
-    async with client.opened("/a", 2) as one, client.opened("/a", 2) as two:
-        await one.lock(WRITE_LOCK, 0, 9, owner=1)
-        with pytest.raises(BlockingIOError):
-            await two.lock(WRITE_LOCK, 0, 9, owner=2)
-        await kernel.flush(client.ctx, one.node, one.handle)  # of owner 1
-        await two.lock(WRITE_LOCK, 0, 9, owner=2)
-
-
-async def test_a_lock_of_the_whole_file_ends_with_the_open_file(kernel: Kernel) -> None:
-    client = FileSystemClient(kernel)
-    await client.write_bytes("/a", b"")
-    async with client.opened("/a", 2) as other:
-        async with client.opened("/a", 2) as file:
-            await file.lock(WRITE_LOCK, owner=1, whole=True)
-            with pytest.raises(BlockingIOError):
-                await other.lock(WRITE_LOCK, owner=2, whole=True)
-        await other.lock(WRITE_LOCK, owner=2, whole=True)
-
-
 async def test_closing_lets_go_of_everything(fs: Odd) -> None:
     other = FileSystemClient(fs, sandbox="other")
     async with Kernel(fs) as kernel:
@@ -454,24 +432,24 @@ async def test_a_file_system_of_two_methods_is_useful() -> None:
         assert (await client.stat("/hello")).ino
 
 
-async def test_a_file_that_is_no_more_after_a_restore_is_an_error() -> None:
-    fs = MemFs()
-    async with Kernel(fs) as kernel:
-        client = FileSystemClient(kernel)
-        await client.write_bytes("/a", b"kept")
-        file = await client.open("/a")
-        gone = await client.open("/b", 0o102)
-        folder = await kernel.opendir(client.ctx, 1)
-        saved = kernel.mount.save()
-        same, another = Kernel(fs, "copy"), Kernel(MemFs(), "other")
-        await same.mount.recall(saved)
-        await another.mount.recall(saved)
-        assert await same.read(client.ctx, file.node, file.handle, 0, 10) == b"kept"
-        listed = await same.readdir(client.ctx, 1, folder.handle)
-        assert {entry.name async for entry in listed} == {"a", "b"}
-        body = requests.READ.pack(gone.handle, 0, 10, 0, 0, 0, 0)
-        assert await failed(another.begin(Op.READ, gone.node, body)[1]) == errno.EIO
-        assert await failed(another.begin(Op.GETATTR, gone.node, bytes(16))[1]) == errno.ESTALE
+async def test_what_a_method_must_not_return_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    class Wrong(FileSystem):
+        async def lookup(self, ctx: Context, parent: Any, name: str) -> Entry:
+            return Entry(name, Attr(stat.S_IFREG | 0o444, size=3))
+
+        async def read(self, ctx: Context, node: Any, handle: Any, offset: int, size: int) -> Any:
+            return "text" if node == "text" else None
+
+    class Quick(Wrong):
+        read = quick(Wrong.read)
+
+    for kind in (Wrong, Quick):
+        async with Kernel(kind()) as kernel:
+            client = FileSystemClient(kernel)
+            for path in ("/text", "/nothing"):
+                with pytest.raises(OSError, match="Input/output error"):
+                    await client.read_bytes(path)
+    assert "read failed" in caplog.text
 
 
 def test_numbers_of_errors_are_linux_ones(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import stat
 from time import monotonic
 from typing import Any
 
-from sandlot.filesystem.base import quick
+from sandlot.filesystem.base import idle, quick
 from sandlot.filesystem.host import syscalls
 from sandlot.filesystem.host.locks import Owner
 from sandlot.filesystem.host.names import Names
@@ -193,6 +193,7 @@ class Files(Names):
         return written
 
     @quick
+    @idle
     async def flush(self, ctx: Context, node: Node, handle: Any) -> None:
         pass
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from struct import Struct
 
 from sandlot.filesystem.host.tree import Descriptor, Key
+from sandlot.filesystem.locks import with_lock
 from sandlot.filesystem.types import NO_LOCK, READ_LOCK, WHOLE_FILE, WRITE_LOCK, Lock
 
 MOST_OWNERS = 8192
@@ -61,22 +62,6 @@ class _Held:
     ranges: list[Lock] = field(default_factory=list)
 
 
-def _with(ranges: list[Lock], lock: Lock) -> list[Lock]:
-    """Ranges after one more lock, or after an unlock."""
-    left = []
-    for old in ranges:
-        if old.end < lock.start or old.start > lock.end:
-            left.append(old)
-            continue
-        if old.start < lock.start:
-            left.append(Lock(old.start, lock.start - 1, old.kind, old.owner, old.pid))
-        if old.end > lock.end:
-            left.append(Lock(lock.end + 1, old.end, old.kind, old.owner, old.pid))
-    if lock.kind != NO_LOCK:
-        left.append(lock)
-    return left
-
-
 class Locks:
     """Who has locked what in the files of one volume."""
 
@@ -115,7 +100,7 @@ class Locks:
             if len(self._held) >= MOST_OWNERS:
                 raise OSError(errno.ENOLCK, "too many locks in this volume")
             held = _Held(open_file())
-        ranges = [] if lock.whole else _with(held.ranges, lock)
+        ranges = [] if lock.whole else with_lock(held.ranges, lock)
         if len(ranges) > MOST_RANGES:
             raise OSError(errno.ENOLCK, "too many locks in this file")
         if lock.whole:

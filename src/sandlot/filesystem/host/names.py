@@ -40,7 +40,10 @@ class Names(Served):
 
     @served
     def lookup(self, ctx: Context, parent: Node, name: str) -> Entry:
-        return self._found(parent, name)
+        entry = self._found(parent, name)
+        if stat.S_ISDIR(entry.node.kind):  # a program that sets a watch there asks for no more
+            self.look_into(entry.node)
+        return entry
 
     def _found(self, parent: Node, name: str) -> Entry:
         if parent.watch == 0:

@@ -168,6 +168,7 @@ class Served(FileSystem):
         await super().start(mount)
         if self._watch is not None:
             self._watch.start(self._loop)
+            self.look_into(self.root)
 
     async def stop(self, mount: MountPoint) -> None:
         await super().stop(mount)

@@ -338,10 +338,6 @@ class MemFs(FileSystem):
         return written
 
     @quick
-    async def flush(self, ctx: Context, node: Node, handle: Any) -> None:
-        return None
-
-    @quick
     async def release(self, ctx: Context, node: Node, handle: OpenFile) -> None:
         if handle.locked is not None:  # flock(2) ends with the open file
             self.locks.drop(node, handle.locked)

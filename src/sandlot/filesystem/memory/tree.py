@@ -252,6 +252,8 @@ def rename(
         raise error(errno.EEXIST, new_name)
     if node.entries is not None and parent is not new_parent and within(new_parent, node):
         raise error(errno.EINVAL, name)
+    if flags != EXCHANGE and other is not None and within(parent, other):
+        raise error(errno.ENOTEMPTY, new_name)
     if flags == EXCHANGE:
         return node, _exchange(parent, name, new_parent, new_name)
     if other is not None:

@@ -62,6 +62,8 @@ async def _check_target(
         if other.folder and within(parent, other):
             raise fail(errno.EINVAL)
         return
+    if within(parent, other):
+        raise fail(errno.ENOTEMPTY)
     if node.folder and not other.folder:
         raise fail(errno.ENOTDIR)
     if other.folder and not node.folder:

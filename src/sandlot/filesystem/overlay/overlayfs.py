@@ -6,7 +6,7 @@ import errno
 from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Any, TypeVar
 
-from sandlot.filesystem.base import FileSystem, quick
+from sandlot.filesystem.base import FileSystem, file_system, quick
 from sandlot.filesystem.locks import LockTable, owner_of
 from sandlot.filesystem.overlay import saving
 from sandlot.filesystem.overlay.layers import PRIVATE, WORK, Handle, Node, Relay, find
@@ -47,8 +47,8 @@ class OverlayFs(FileSystem):
 
     def __init__(self, lower: FileSystem, upper: FileSystem) -> None:
         super().__init__()
-        self.lower = lower
-        self.upper = upper
+        self.lower = lower = file_system(lower, "an OverlayFs")
+        self.upper = upper = file_system(upper, "an OverlayFs")
         caches = {lower.cache, upper.cache}
         self.cache = "none" if "none" in caches else "fast" if caches == {"fast"} else "coherent"
         self.tells_changes = lower.tells_changes and upper.tells_changes
@@ -62,6 +62,11 @@ class OverlayFs(FileSystem):
     @property
     def root(self) -> Node:
         return self.merging.root
+
+    @property
+    def flushes(self) -> bool:
+        own = type(self).flush is not OverlayFs.flush
+        return own or self.lower.flushes or self.upper.flushes
 
     def is_quick(self, method: str) -> bool:
         return self.lower.is_quick(method) and self.upper.is_quick(method)

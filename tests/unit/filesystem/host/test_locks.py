@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandlot.filesystem.host import locks
-from sandlot.filesystem.host.locks import _with
+from sandlot.filesystem.locks import with_lock
 from sandlot.filesystem.types import NO_LOCK, READ_LOCK, WHOLE_FILE, WRITE_LOCK, Lock
 from tests.unit.filesystem.host.conftest import Mounted
 from tests.unit.filesystem.host.guest import OpenFile
@@ -191,7 +191,7 @@ def test_ranges_are_what_was_locked_last(many: list[Lock]) -> None:
     model = Model()
     have: list[Lock] = []
     for lock in many:
-        have = _with(have, lock)
+        have = with_lock(have, lock)
         model.add(lock)
     found = {at: r.kind for r in have for at in range(r.start, r.end + 1)}
     assert found == {at: k for at, k in model.bytes.items() if k != NO_LOCK}

@@ -190,6 +190,8 @@ async def test_folders_that_cannot_be_watched(
         raise OSError(errno.ENOSPC, "too many")
 
     monkeypatch.setattr(syscalls, "watch_add", too_many)
+    watch_of(guest).stop()  # which watched the root
+    watch_of(guest).start(asyncio.get_running_loop())
     (folder / "file").touch()
     entry = await guest.entry("file")
     assert (entry.entry_timeout, entry.attr_timeout) == (0.5, 0.5)
