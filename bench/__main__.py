@@ -27,6 +27,7 @@ from bench import (
     sandboxes,
     snapshots,
     throughput,
+    volume_work,
     volumes,
 )
 from bench.measure import Row, heading, line
@@ -47,6 +48,7 @@ BENCHES = {
     **snapshots.BENCHES,
     **phases.BENCHES,
     **volumes.BENCHES,
+    **volume_work.BENCHES,
 }
 
 

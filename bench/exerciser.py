@@ -12,14 +12,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import secrets
 import sys
+import tempfile
 import time
 from collections import Counter
+from pathlib import Path
 
 from tests.framework import posix
-from tests.framework.posix import FILE_SYSTEMS, FileSystem, Misbehaved
+from tests.framework.posix import FILE_SYSTEMS, VOLUMES, FileSystem, Misbehaved
 
+from bench.programs import removed
 from sandlot import Sandbox
 from sandlot.image import build_debian_image
 from sandlot.sandbox.host import Host
@@ -36,7 +40,12 @@ async def exercise(fs: FileSystem, what: str, operations: int, seed: int) -> Non
     """
     done, kinds = 0, Counter[str]()
     began = time.monotonic()
-    async with Sandbox.create(image="demo", memory="512M", **fs.create) as sandbox:
+    async with contextlib.AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sandlot-bench-"))
+        arguments = fs.arguments(Path(folder))
+        stack.enter_context(removed(arguments))
+        creation = Sandbox.create(image="demo", memory="512M", **arguments)
+        sandbox = await stack.enter_async_context(creation)
         await fs.prepare(sandbox)
         for number in range(-(-operations // ROUND)):
             count = min(ROUND, operations - done)
@@ -68,7 +77,7 @@ async def exercise(fs: FileSystem, what: str, operations: int, seed: int) -> Non
 def main(words: list[str]) -> int:
     """The program."""
     parser = argparse.ArgumentParser(prog="bench exerciser")
-    names = {fs.name: fs for fs in FILE_SYSTEMS}
+    names = {fs.name: fs for fs in (*FILE_SYSTEMS, *VOLUMES)}
     parser.add_argument("--path-kind", choices=names, default="disk")
     parser.add_argument("--operations", type=int, default=1_000_000, help="of each kind")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
