@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from sandlot import MemFs, OverlayFs, ReadOnly, Sandbox, SimpleFileSystem
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from sandlot import HostFs, MemFs, OverlayFs, ReadOnly, Sandbox, SimpleFileSystem
+from sandlot.filesystem.types import Context, Opened
 from sandlot.testing import FileSystemClient
 
 
@@ -72,3 +77,54 @@ async def test_they_are_what_programs_expect(image: str) -> None:
     inside = FileSystemClient(memory)
     assert await inside.read_bytes("/d/e/c") == b"hello\n"
     assert (await inside.stat("/fits")).size == 8 << 20
+
+
+class Reluctant(MemFs):
+    """Opens a file when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+        self.told = asyncio.Event()
+
+    async def open(self, ctx: Context, node: Any, flags: int) -> Opened:
+        self.asked.set()
+        await self.told.wait()
+        return await super().open(ctx, node, flags)
+
+
+async def test_a_program_that_is_slow_to_be_read_holds_up_nobody_else(image: str) -> None:
+    slow = Reluctant()
+    inside = FileSystemClient(slow)
+    await inside.write_bytes("/script", b"#!/bin/sh\npwd\nsed 1q script | wc -l\n", mode=0o755)
+    slow.asked.clear()
+    async with Sandbox.create(image=image, memory="256M", volumes={"/slow": slow}) as sb:
+        program = asyncio.ensure_future(sb.exec(["/slow/script"], workdir="/slow", check=True))
+        await slow.asked.wait()
+        # Its process is on its way to its program. The machine has one processor.
+        assert (await sb.exec("echo others run", check=True)).text == "others run\n"
+        await sb.files.write("/slow/new", "written meanwhile")
+        assert not program.done()
+        slow.told.set()
+        assert (await program).text == "/slow\n1\n"
+
+
+async def test_files_of_a_volume_are_written_while_programs_start(
+    image: str, tmp_path: Path
+) -> None:
+    # A program's start closes, in its process, the files that the agent has open: also those that
+    # the agent itself must see to.
+    async with Sandbox.create(
+        image=image, memory="256M", volumes={"/host": HostFs(tmp_path)}
+    ) as sb:
+
+        async def write(number: int) -> None:
+            for i in range(10):
+                await sb.files.write(f"/host/{number}", f"{number} {i}" * 10_000)
+
+        async def run() -> None:
+            for _ in range(20):
+                await sb.exec("true", check=True)
+
+        await asyncio.gather(*(write(number) for number in range(4)), run(), run())
+    assert [len((tmp_path / str(n)).read_text()) for n in range(4)] == [30_000] * 4

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sandlot/agent/internal/identity"
+	"sandlot/agent/internal/spawn"
 )
 
 // Hold lets nothing be started from now on, and returns when nothing is just being started: a
@@ -63,15 +64,16 @@ func (t *Table) runHook(path string, env [][]byte, out int, most time.Duration) 
 	if err != nil {
 		return err
 	}
-	attributes := &syscall.ProcAttr{
-		Dir: "/", Env: environment(env, user, false),
-		Files: []uintptr{uintptr(t.null), uintptr(out), uintptr(out)},
-		Sys:   &syscall.SysProcAttr{Setsid: true, UseCgroupFD: true, CgroupFD: group.Fd()},
-	}
-	t.forking.Lock()
-	pid, err := syscall.ForkExec(path, []string{path}, attributes)
+	birth := t.expect()
+	pid, err := spawn.Start(&spawn.Program{
+		Path: path, Argv: []string{path}, Env: environment(env, user, false), Dir: "/",
+		Files: [3]int{t.null, out, out}, Group: group.Fd(),
+	})
 	ended := make(chan syscall.WaitStatus, 1)
-	if err == nil {
+	t.forking.Lock()
+	if end := t.born(birth, pid); end != nil {
+		ended <- end.status
+	} else if err == nil {
 		t.hooks[pid] = ended
 	}
 	t.forking.Unlock()

@@ -3,14 +3,9 @@ package process
 import (
 	"strconv"
 	"strings"
-	"syscall"
-	"unsafe"
-)
 
-type limit struct {
-	resource   int
-	soft, hard uint64
-}
+	"sandlot/agent/internal/spawn"
+)
 
 // The numbers are the same on x86-64 and arm64.
 var resources = map[string]int{
@@ -22,11 +17,11 @@ var resources = map[string]int{
 const unlimited = 1<<64 - 1
 
 // parseLimit parses `name=soft[:hard]`.
-func parseLimit(text string) (limit, bool) {
+func parseLimit(text string) (spawn.Limit, bool) {
 	name, values, found := strings.Cut(text, "=")
 	resource, known := resources[name]
 	if !found || !known {
-		return limit{}, false
+		return spawn.Limit{}, false
 	}
 	softText, hardText, hasHard := strings.Cut(values, ":")
 	soft, ok := limitValue(softText)
@@ -34,7 +29,7 @@ func parseLimit(text string) (limit, bool) {
 	if ok && hasHard {
 		hard, ok = limitValue(hardText)
 	}
-	return limit{resource, soft, hard}, ok && soft <= hard
+	return spawn.Limit{Resource: resource, Soft: soft, Hard: hard}, ok && soft <= hard
 }
 
 func limitValue(text string) (uint64, bool) {
@@ -45,8 +40,8 @@ func limitValue(text string) (uint64, bool) {
 	return n, err == nil
 }
 
-func parseLimits(texts []string) ([]limit, bool) {
-	var limits []limit
+func parseLimits(texts []string) ([]spawn.Limit, bool) {
+	var limits []spawn.Limit
 	for _, text := range texts {
 		l, ok := parseLimit(text)
 		if !ok {
@@ -55,15 +50,4 @@ func parseLimits(texts []string) ([]limit, bool) {
 		limits = append(limits, l)
 	}
 	return limits, true
-}
-
-// setLimit sets another process's limit.
-func setLimit(pid int, l limit) error {
-	value := [2]uint64{l.soft, l.hard}
-	_, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(pid), uintptr(l.resource),
-		uintptr(unsafe.Pointer(&value)), 0, 0, 0)
-	if errno != 0 {
-		return errno
-	}
-	return nil
 }

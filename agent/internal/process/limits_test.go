@@ -4,15 +4,16 @@ import (
 	"testing"
 
 	"sandlot/agent/internal/identity"
+	"sandlot/agent/internal/spawn"
 )
 
 func TestParseLimit(t *testing.T) {
-	for text, want := range map[string]limit{
-		"nofile=64":                     {7, 64, 64},
-		"nofile=64:128":                 {7, 64, 128},
-		"core=0:unlimited":              {4, 0, unlimited},
-		"as=unlimited":                  {9, unlimited, unlimited},
-		"rttime=1:18446744073709551615": {15, 1, unlimited},
+	for text, want := range map[string]spawn.Limit{
+		"nofile=64":                     {Resource: 7, Soft: 64, Hard: 64},
+		"nofile=64:128":                 {Resource: 7, Soft: 64, Hard: 128},
+		"core=0:unlimited":              {Resource: 4, Soft: 0, Hard: unlimited},
+		"as=unlimited":                  {Resource: 9, Soft: unlimited, Hard: unlimited},
+		"rttime=1:18446744073709551615": {Resource: 15, Soft: 1, Hard: unlimited},
 	} {
 		if got, ok := parseLimit(text); !ok || got != want {
 			t.Errorf("%s: %+v %v", text, got, ok)

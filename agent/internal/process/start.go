@@ -2,7 +2,6 @@ package process
 
 import (
 	"os"
-	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"sandlot/agent/internal/cgroup"
 	"sandlot/agent/internal/identity"
 	"sandlot/agent/internal/mux"
+	"sandlot/agent/internal/spawn"
 	"sandlot/agent/internal/wire"
 )
 
@@ -190,16 +190,11 @@ func (p *Process) start(m *wire.Exec, child [3]int) *failure {
 	if err != nil {
 		return fail("resources", "no control group", err)
 	}
-	attributes := &syscall.ProcAttr{
-		Dir: cwd, Env: env,
-		Files: []uintptr{uintptr(child[0]), uintptr(child[1]), uintptr(child[2])},
-		Sys: &syscall.SysProcAttr{
-			Setsid: true, Setctty: p.terminal, Ctty: 0,
-			Credential:  &syscall.Credential{Uid: user.UID, Gid: user.GID, Groups: user.Groups},
-			UseCgroupFD: true, CgroupFD: group.Fd(),
-		},
+	program := &spawn.Program{
+		Path: path, Argv: argv, Env: env, Dir: cwd, Files: child, Terminal: p.terminal, Group: group.Fd(),
+		User: &spawn.User{UID: user.UID, GID: user.GID, Groups: user.Groups}, Limits: limits,
 	}
-	if f := p.fork(path, argv, attributes, limits, group, m.TimeoutMs); f != nil {
+	if f := p.fork(program, group, m.TimeoutMs); f != nil {
 		group.Remove()
 		return f
 	}
@@ -214,41 +209,30 @@ func (p *Process) start(m *wire.Exec, child [3]int) *failure {
 	return nil
 }
 
-// fork starts the program, and has the process in the table before anybody can reap it.
-func (p *Process) fork(path string, argv []string, a *syscall.ProcAttr, limits []limit, group *cgroup.Group, timeoutMs uint64) *failure {
+// fork starts the program, and has the process in the table before its end is told.
+func (p *Process) fork(program *spawn.Program, group *cgroup.Group, timeoutMs uint64) *failure {
 	t := p.table
 	t.gate.RLock()
 	defer t.gate.RUnlock()
-	t.forking.Lock()
-	defer t.forking.Unlock()
-	if len(limits) > 0 {
-		// The child stops before its program's first instruction, where its limits are set from
-		// here: a limit set any earlier would hold for the agent's own work in the child.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		a.Sys.Ptrace = true
-	}
 	p.started = time.Now()
-	pid, err := syscall.ForkExec(path, argv, a)
-	if err == syscall.EAGAIN {
-		if running, most, _ := t.groups.Counts(); running >= most {
-			return fail("resources", "its limit pids="+strconv.FormatUint(most, 10)+" is reached", err)
-		}
-	}
+	birth := t.expect()
+	pid, err := spawn.Start(program)
+	t.forking.Lock()
+	end := t.born(birth, pid)
 	if err != nil {
-		return startError(path, err)
+		t.forking.Unlock()
+		if err == syscall.EAGAIN {
+			if running, most, _ := t.groups.Counts(); running >= most {
+				return fail("resources", "its limit pids="+strconv.FormatUint(most, 10)+" is reached", err)
+			}
+		}
+		return startError(program.Path, err)
 	}
 	p.pid = pid
-	if len(limits) > 0 {
-		if err := applyLimits(pid, limits); err != nil {
-			var status syscall.WaitStatus
-			syscall.Kill(pid, syscall.SIGKILL)
-			syscall.Wait4(pid, &status, 0, nil)
-			return fail("bad-limit", "a limit is refused", err)
-		}
+	if p.reaped = end != nil; !p.reaped {
+		t.pids[pid] = p
 	}
-	t.pids[pid] = p
-	// Before the reaper can see the end: STARTED comes first.
+	// Before the reaper can tell of the end: STARTED comes first.
 	p.stream.Send(&wire.Started{Pid: uint64(pid)}, false)
 	if timeoutMs > 0 {
 		p.timer = time.AfterFunc(time.Duration(min(timeoutMs, 1<<40))*time.Millisecond, func() {
@@ -257,30 +241,11 @@ func (p *Process) fork(path string, argv []string, a *syscall.ProcAttr, limits [
 		})
 	}
 	p.running(group)
+	t.forking.Unlock()
+	if end != nil {
+		p.exited(end.status, &end.usage)
+	}
 	return nil
-}
-
-// applyLimits sets the limits of a child that stops at its program's start, and lets it go.
-func applyLimits(pid int, limits []limit) error {
-	var status syscall.WaitStatus
-	for {
-		_, err := syscall.Wait4(pid, &status, 0, nil)
-		if err == nil {
-			break
-		}
-		if err != syscall.EINTR {
-			return err
-		}
-	}
-	if !status.Stopped() {
-		return syscall.ESRCH
-	}
-	for _, l := range limits {
-		if err := setLimit(pid, l); err != nil {
-			return err
-		}
-	}
-	return syscall.PtraceDetach(pid)
 }
 
 func startError(path string, err error) *failure {

@@ -21,11 +21,13 @@ type Table struct {
 	null   int
 	log    func(string)
 
-	// forking is held from a fork until the child is in the table, and while children are reaped:
-	// no end is seen before its beginning, and no process id is signalled after its reuse.
-	forking sync.Mutex
-	pids    map[int]*Process
-	hooks   map[int]chan syscall.WaitStatus
+	// forking is held while children are reaped: no process id is signalled after its reuse.
+	forking  sync.Mutex
+	pids     map[int]*Process
+	hooks    map[int]chan syscall.WaitStatus
+	starting int         // programs that are being started: whose children are not in the table yet
+	strays   map[int]end // children that ended meanwhile and are not in the table, by their ids
+	ends     int         // how many those ever were
 
 	gate sync.RWMutex // held while the machine is frozen: nothing is started then
 
@@ -43,7 +45,8 @@ type Table struct {
 func NewTable(groups *cgroup.Tree, null int, log func(string)) *Table {
 	t := &Table{
 		groups: groups, null: null, log: log,
-		pids: map[int]*Process{}, hooks: map[int]chan syscall.WaitStatus{}, numbers: map[uint64]*Process{}, tidy: make(chan struct{}, 1),
+		strays: map[int]end{},
+		pids:   map[int]*Process{}, hooks: map[int]chan syscall.WaitStatus{}, numbers: map[uint64]*Process{}, tidy: make(chan struct{}, 1),
 	}
 	t.pool.most = max(4<<20, int64(cgroup.MemoryTotal()/32))
 	return t
@@ -120,6 +123,36 @@ func (t *Table) Attach(s *mux.Stream, m *wire.Stdio) mux.Handler {
 	return p.attach(s, m)
 }
 
+// end is how a child ended.
+type end struct {
+	number int
+	status syscall.WaitStatus
+	usage  syscall.Rusage
+}
+
+// expect says that a child is about to be born. That may take its time, and children may end
+// meanwhile, this one too.
+func (t *Table) expect() (birth int) {
+	t.forking.Lock()
+	defer t.forking.Unlock()
+	t.starting++
+	return t.ends
+}
+
+// born says that a child was born since then, or was not. It returns its end if it has one already,
+// and not that of an earlier process of the same id. The lock is held.
+func (t *Table) born(birth, pid int) *end {
+	found, ended := t.strays[pid]
+	delete(t.strays, pid)
+	if t.starting--; t.starting == 0 {
+		clear(t.strays)
+	}
+	if pid > 0 && ended && found.number > birth {
+		return &found
+	}
+	return nil
+}
+
 // Reap takes the ends of all children, those of others too: process 1 inherits every orphan.
 func (t *Table) Reap() {
 	for {
@@ -132,9 +165,14 @@ func (t *Table) Reap() {
 			delete(t.pids, pid)
 			p.reaped = true
 		}
-		if hook := t.hooks[pid]; pid > 0 && hook != nil && (status.Exited() || status.Signaled()) {
+		hook := t.hooks[pid]
+		if pid > 0 && hook != nil && (status.Exited() || status.Signaled()) {
 			delete(t.hooks, pid)
 			hook <- status
+		}
+		if pid > 0 && p == nil && hook == nil && t.starting > 0 {
+			t.ends++
+			t.strays[pid] = end{t.ends, status, usage}
 		}
 		t.forking.Unlock()
 		if err == syscall.EINTR {

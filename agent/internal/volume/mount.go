@@ -30,7 +30,7 @@ func (v *Volumes) mount(m *wire.Mount) (*volume, error) {
 	}
 	one := &volume{
 		owner: v, path: path, device: device, file: os.NewFile(uintptr(device), "/dev/fuse"), pending: map[uint64]struct{}{}, root: -1,
-		locked: map[uint64]struct{}{},
+		locked:    map[uint64]struct{}{},
 		writeback: m.Flags&wire.MountWriteback != 0, readonly: m.Flags&wire.MountReadOnly != 0,
 	}
 	one.hold()

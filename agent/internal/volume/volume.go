@@ -19,7 +19,7 @@ import (
 
 const (
 	// maxRequest is the largest message of the kernel: 255 pages and what stands before them.
-	maxRequest = 256 * 4096
+	maxRequest    = 256 * 4096
 	requestHeader = 40
 	replyHeader   = 16
 	// inline is the size below which a payload comes through the port rather than in the window.

@@ -35,9 +35,9 @@ const (
 	MountDiskReadOnly = 1
 )
 
-func (*Mount) Kind() byte   { return 0x0f }
-func (*Unmount) Kind() byte { return 0x50 }
-func (*Nudge) Kind() byte   { return 0x51 }
+func (*Mount) Kind() byte     { return 0x0f }
+func (*Unmount) Kind() byte   { return 0x50 }
+func (*Nudge) Kind() byte     { return 0x51 }
 func (*MountDisk) Kind() byte { return 0x53 }
 
 func (m *MountDisk) visit(v visitor) {
