@@ -56,7 +56,7 @@ func TestProgramIsGivenWhatItExpects(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := shell("echo $A; pwd; readlink /proc/self/fd/* | grep -c /etc/passwd; grep -E 'Sig(Blk|Ign)' /proc/self/status; ulimit -Sn; ulimit -St; readlink /proc/self/fd/0")
+	p := shell("echo $A; pwd; readlink /proc/self/fd/* | grep -c /etc/passwd; grep SigBlk /proc/self/status; ulimit -Sn; ulimit -St; readlink /proc/self/fd/0")
 	p.Dir = dir
 	private, err := os.Open("/etc/passwd")
 	if err != nil {
@@ -65,7 +65,7 @@ func TestProgramIsGivenWhatItExpects(t *testing.T) {
 	defer private.Close()
 	p.Limits = []Limit{{0, 77, 88}}
 	text, err := run(t, p)
-	want := "b\n" + dir + "\n0\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n1024\n77\n/dev/null\n"
+	want := "b\n" + dir + "\n0\nSigBlk:\t0000000000000000\n1024\n77\n/dev/null\n"
 	if err != nil || text != want {
 		t.Fatalf("%v\n%s", err, text)
 	}
