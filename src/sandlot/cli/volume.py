@@ -184,6 +184,11 @@ def cp(source: str, target: str, quiet: bool, links: str) -> None:
             "volume cp copies between the host and one volume",
             hint="write one side as NAME:PATH, and a local path with a colon as ./PATH",
         )
+    if "-" in (source, target):
+        raise ConfigError(
+            "volume cp copies files and folders, not an archive on stdin or stdout",
+            hint="`sandlot cp` does, with a sandbox that has the volume; a file of that name is ./-",
+        )
     done = asyncio.run(_into(source, target) if other.name else _out(source, target, links))
     for name, why in list(done.skipped.items())[:20]:
         click.echo(f"sandlot: left out {name}: {why}", err=True)

@@ -141,10 +141,16 @@ class NamedVolume(Declaration):
             raise ConfigError(
                 f"no cache {self.cache!r} of a volume", hint=f"one of {', '.join(CACHES)}"
             )
-        from sandlot.volume.store import VolumeStore
+        from sandlot.volume.store import DISK, VolumeStore
 
         store = VolumeStore.current()
         folder = store.for_use(self.name) if self.name else store.anonymous()
+        if self.cache != "coherent" and folder.record().kind == DISK:
+            raise ConfigError(
+                f"the volume {self.name} is a disk, which the sandbox's kernel alone caches: "
+                f"cache={self.cache!r} is not for it",
+                hint="leave cache= out",
+            )
         return {
             "kind": "named", "name": folder.name, "readonly": self.readonly, "cache": self.cache,
             **({} if self.name else {"anonymous": True}),

@@ -70,7 +70,13 @@ def test_copying_by_dockers_rules(own_state: Path, tmp_path: Path) -> None:
     assert (tmp_path / "one").read_text() == "x"
     call("cp", "data:/.", str(tmp_path / "all"))
     assert (tmp_path / "all" / "src" / "file").exists()
-    for words in (("a:/x", "b:/y"), ("./a", "./b"), (f"{source}/file", "data:/none/")):
+    wrong = (
+        ("a:/x", "b:/y"),
+        ("./a", "./b"),
+        (f"{source}/file", "data:/none/"),
+        ("data:/src", "-"),
+    )
+    for words in wrong:
         with pytest.raises(ConfigError):
             call("cp", *words)
 

@@ -42,6 +42,13 @@ async def test_a_name_is_made_on_first_use_and_opened_again(own_state: Path) -> 
     assert type(opened(record, {})["/s"]) is SizedFs
 
 
+async def test_a_disk_has_no_cache_to_choose(own_state: Path) -> None:
+    base = await Volume.create("base", size="64M", kind="disk")
+    declared({"/base": base})
+    with pytest.raises(ConfigError, match="base is a disk"):
+        declared({"/base": NamedVolume("base", cache="fast")})
+
+
 async def test_one_of_its_own_is_named_by_a_number(own_state: Path) -> None:
     record, _ = declared({"/own": NamedVolume()})
     assert record[0]["anonymous"] is True
