@@ -68,12 +68,23 @@ async def _changed(mount: Mount, ctx: Context, request: Request) -> bytes:
     return replies.attr_body(mount.numbered(request.node, attr), mount.attr_timeout(node))
 
 
+async def _removed(mount: Mount, ctx: Context, request: Request) -> bytes:
+    # The guest's kernel takes what it removes for dead: a folder that is there again, or was made in
+    # the guest meanwhile, must not be.
+    name, _ = request.name()
+    try:
+        await mount.fs.lookup(ctx, mount.node(request.node), name)
+    except FileNotFoundError:
+        return b""
+    raise OSError(errno.EBUSY, "it is there")
+
+
 async def _done(mount: Mount, ctx: Context, request: Request) -> bytes:
     return b""
 
 
 ECHOES: dict[int, Operation] = {
     Op.LOOKUP: _looked_up, Op.CREATE: _created, Op.MKDIR: _made, Op.OPEN: _opened,
-    Op.SETATTR: _changed, Op.UNLINK: _done, Op.RMDIR: _done,
+    Op.SETATTR: _changed, Op.UNLINK: _removed, Op.RMDIR: _removed,
     Op.RENAME: _done, Op.RENAME2: _done, Op.FLUSH: _done,
 }  # fmt: skip

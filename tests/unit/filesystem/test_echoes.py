@@ -70,9 +70,20 @@ async def test_nothing_is_changed_nor_removed(fs: MemFs) -> None:
         opened = await kernel.open(AGENT, entry.node, os.O_WRONLY)
         await kernel.ask(Op.FLUSH, entry.node, requests.FLUSH.pack(opened.handle, 0, 0, 0), AGENT)
         await kernel.release(Context(0, 0, 0), entry.node, opened.handle)
-        await kernel.unlink(AGENT, ROOT, "there")
         await kernel.rename(AGENT, ROOT, "there", ROOT, "elsewhere", 0)
     assert await FileSystemClient(fs).read_bytes("/there") == b"contents"
+
+
+@pytest.mark.parametrize("name", ["there", "folder"])
+async def test_what_is_there_is_not_removed(fs: MemFs, name: str) -> None:
+    """The guest's kernel would take it for dead: a folder could not be listed any more."""
+    async with Kernel(fs) as kernel:
+        kernel.mount.nudger = AGENT.pid
+        entry = await kernel.lookup(AGENT, ROOT, name)
+        with pytest.raises(OSError) as caught:
+            await (kernel.unlink if name == "there" else kernel.rmdir)(AGENT, ROOT, name)
+        assert caught.value.errno == errno.EBUSY
+        assert (await kernel.lookup(AGENT, ROOT, name)).node == entry.node
 
 
 async def test_others_do_what_they_do(fs: MemFs) -> None:

@@ -272,8 +272,10 @@ class Served(FileSystem):
     def own_name(self, ctx: Context, parent: Node, name: str, key: Key | None) -> None:
         """The guest made a name be this inode, or nothing."""
         watch = self._watch
-        if watch is not None and parent.watch > 0:
-            watch.own_name(parent, name, key)
+        if watch is not None:
+            parent.wrote, parent.stamp = watch.round, None  # its times are others now
+            if parent.watch > 0:
+                watch.own_name(parent, name, key)
         if len(self.mounts) > 1:
 
             def tell(mount: MountPoint) -> None:

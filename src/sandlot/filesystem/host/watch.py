@@ -238,12 +238,14 @@ class Watch:
         return found() if found is not None else None
 
     def _tell(self, batch: _Batch) -> None:
-        others: set[tuple[int, str]] = set()
+        others: dict[tuple[int, str], bool] = {}
         changed: set[Node] = set()
         for where, mask in batch.names.items():
             folder = self._folder(where[0])
-            if folder is not None and self._look(folder, where[1], mask, changed):
-                others.add(where)
+            if folder is not None:
+                named, written = self._look(folder, where[1], mask, changed)
+                if named or written:
+                    others[where] = named
         for folder in changed:
             self._told.changed(folder)
         for watch, mask in batch.folders.items():
@@ -257,8 +259,12 @@ class Watch:
         if self._told.callbacks and others:
             self._gather(batch, others)
 
-    def _look(self, folder: Node, name: str, mask: int, changed: set[Node]) -> bool:
-        """Find out what became of a name, and tell the guests; whether somebody else did it."""
+    def _look(self, folder: Node, name: str, mask: int, changed: set[Node]) -> tuple[bool, bool]:
+        """Find out what became of a name, and tell the guests.
+
+        Returns:
+            Whether somebody else made or removed the name, and whether they changed what it is.
+        """
         tree = self._told.tree
         try:
             at = tree.folder(folder)
@@ -272,39 +278,42 @@ class Watch:
             changed.add(folder)
             foreign = True
         if st is None or key is None or not mask & (_MODIFY | _ATTRIB):
-            return foreign
+            return foreign, False
         node = tree.find(key)
         if node is None:  # the guest does not know it
-            return foreign or not mask & _NAMES
+            return foreign, not mask & _NAMES
         if node.busy:
-            return foreign
+            return foreign, False
         stamp = stamp_of(st)
         if node.wrote >= self.round and (node.stamp is None or node.stamp == stamp):
-            return foreign
+            if node.stamp is None and stat.S_ISDIR(node.kind):
+                # The guest changed what is in it, and somebody may have changed its mode as well.
+                self._told.changed(node, data=False)
+            return foreign, False
         same = node.stamp is not None and node.stamp[::2] == stamp[::2]
         node.stamp = stamp
         self._told.changed(node, data=bool(mask & _MODIFY) or not same or stat.S_ISDIR(node.kind))
-        return True
+        return foreign, True
 
-    def _gather(self, batch: _Batch, others: set[tuple[int, str]]) -> None:
-        """Put together what callbacks are told."""
+    def _gather(self, batch: _Batch, others: dict[tuple[int, str], bool]) -> None:
+        """Put together what callbacks are told: `others` says whether the name is another's doing."""
         moved: set[tuple[int, str]] = set()
         for old, new in batch.moves.values():
-            if old in others and new in others and old is not None and new is not None:
+            if old is not None and new is not None and others.get(old) and others.get(new):
                 moved |= {old, new}
                 self._change("moved", self._path(old), self._path(new))
         for where, mask in batch.names.items():
             if where not in others:
                 continue
             path = self._path(where)
-            if where not in moved:
+            if others[where] and where not in moved:
                 if mask & (_DELETE | _MOVED_FROM):
                     self._change("folder-deleted" if mask & _IS_FOLDER else "deleted", path)
                 if mask & (_CREATE | _MOVED_TO):
                     self._change("folder" if mask & _IS_FOLDER else "created", path)
             if mask & _MODIFY:
                 self._change("modified", path)
-            elif mask & _ATTRIB and not mask & _NAMES:
+            elif mask & _ATTRIB and not (others[where] and mask & _NAMES):
                 self._change("attributes", path)
 
     def _path(self, where: tuple[int, str]) -> str:

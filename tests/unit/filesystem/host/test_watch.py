@@ -90,6 +90,37 @@ async def test_the_guests_own_changes_are_not(guest: Guest, folder: Path) -> Non
     assert [node.name for node, data in guest.told.data if data] == []
 
 
+async def test_the_guests_own_folders_are_not(guest: Guest, events: list[Event]) -> None:
+    """A folder's times are others when something is made in it, also while its making is not told."""
+    await guest.list()
+    await guest.mkdir("folder")
+    await guest.list("folder")
+    await guest.set("folder", mode=0o1700)
+    await guest.write("folder/file", b"")
+    clear(guest)
+    await guest.set("folder", mode=0o700)
+    await guest.unlink("folder/file")
+    read(guest)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert events == []
+
+
+async def test_a_name_of_the_guests_is_not_told_for_what_the_host_does_to_it(
+    guest: Guest, folder: Path, events: list[Event]
+) -> None:
+    await guest.list()
+    clear(guest)
+    await guest.mkdir("made")
+    await guest.write("file", b"text")
+    (folder / "file").chmod(0o600)
+    (folder / "made" / "other").touch()
+    (folder / "made").chmod(0o500)
+    read(guest)
+    await until(lambda: bool(events))
+    assert events == [("attributes", "made", ""), ("modified", "file", "")]
+
+
 async def test_a_host_that_comes_between(guest: Guest, folder: Path) -> None:
     """In one round with the guest's own changes, and with the same size and time."""
     await guest.write("file", b"aaa")
