@@ -34,7 +34,8 @@ SandboxError                     the root; carries `hint`, the remedy in one lin
 ├── ExecError                    a process could not be started
 │   ├── CommandNotFound          shells say 127
 │   └── CommandNotExecutable     shells say 126
-├── Refuse                       a hook of yours does not allow it: raised by hooks
+├── Refuse                       a hook or a plugin does not allow it: raised by them
+│   └── PluginFailed             a plugin failed, so what it was asked about is not done
 ├── ProcessError                 a process failed and `check=True` was asked
 │   └── ExecTimeout (TimeoutError)
 └── ProtocolError                abstract; the blame is in the subclass
@@ -268,7 +269,21 @@ class CommandNotExecutable(ExecError):
 
 
 class Refuse(SandboxError):
-    """What a hook raises to refuse; the text is what the refused one is told."""
+    """What a hook or a plugin raises to refuse; the text is what the refused one is told.
+
+    Whose call it was gets one too, with the name of the `plugin` and its `reason`.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str = "", plugin: str = "", reason: str = ""
+    ) -> None:  # fmt: skip
+        super().__init__(message, hint=hint)
+        self.plugin = plugin
+        self.reason = reason or message
+
+
+class PluginFailed(Refuse):
+    """A plugin raised something else, died, or did not answer: what it was asked is refused."""
 
 
 class ProcessError(SandboxError):

@@ -13,7 +13,7 @@ UNIT = ROOT / "tests" / "unit"
 
 ORDER = {
     "errors": 0, "settings": 1, "sizes": 1, "times": 1, "wire": 2, "state": 2, "secrets": 2,
-    "engine": 3, "network": 3, "filesystem": 3, "guest": 4, "image": 4, "snapshot": 5, "files": 5,
+    "engine": 3, "network": 3, "filesystem": 3, "guest": 4, "image": 4, "plugin": 4, "snapshot": 5, "files": 5,
     "volume": 6, "sandbox": 7, "build": 8, "sync": 9, "cli": 10, "testing": 10,
 }  # fmt: skip
 MODULES = sorted(SOURCE.rglob("*.py"))
@@ -82,6 +82,18 @@ PURE = [
     *(SOURCE / "snapshot" / f"{name}.py" for name in ("checking", "layout", "sparse")),
     *sorted(SOURCE.glob("filesystem/fuse/*.py")),
     *(SOURCE / "filesystem" / "memory" / f"{name}.py" for name in ("contents", "files", "room")),
+    *(SOURCE / "plugin" / f"{name}.py" for name in ("hooks", "protocol", "translate")),
+    *(
+        SOURCE / "plugin" / "builtin" / f"{name}.py"
+        for name in (
+            "arguments",
+            "budget",
+            "command_policy",
+            "metrics",
+            "network_monitor",
+            "rate_limiter",
+        )
+    ),
     SOURCE / "sizes.py",
     SOURCE / "engine" / "config.py",
     SOURCE / "engine" / "concatenation.py",
@@ -94,6 +106,10 @@ IMPURE = {"asyncio", "socket", "subprocess"}
 EXTRA_TESTS = {"wire/test_vectors.py", "network/test_attempts.py"}
 # Modules without a test file of their own: interfaces, thin joints, and what needs a machine.
 COVERED_ELSEWHERE = {
+    "plugin/hooks.py": "tests/unit/plugin/test_chain.py",
+    "plugin/builtin/arguments.py": "tests/unit/plugin/builtin/test_rate_limiter.py",
+    "sandbox/plugged.py": "tests/vm/test_plugins.py",
+    "sandbox/visiting.py": "tests/vm/test_plugins.py",
     "wire/volumes.py": "tests/unit/wire/test_messages.py",
     "sandbox/volumes.py": "tests/vm/test_volumes.py",
     "sandbox/nudging.py": "tests/vm/test_volumes.py",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from sandlot.errors import (
@@ -12,6 +13,8 @@ from sandlot.errors import (
     ConfigError,
     ExecError,
     GuestProtocolError,
+    PluginFailed,
+    Refuse,
     SandboxDied,
     SandboxError,
     WrongState,
@@ -55,6 +58,8 @@ class OutputStream:
     def __init__(self, stream: ChannelStream | None) -> None:
         self._stream = stream
         self._rest = b""
+        self.tap: Callable[[bytes], object] | None = None
+        """Is shown what is read, as it comes."""
 
     async def read(self, size: int = -1) -> bytes:
         """Up to `size` bytes as soon as there are any, everything until the end when negative.
@@ -82,7 +87,10 @@ class OutputStream:
         return b"".join(parts)
 
     async def _next(self) -> bytes:
-        return await self._stream.read() if self._stream is not None else b""
+        data = await self._stream.read() if self._stream is not None else b""
+        if self.tap is not None and data:
+            self.tap(data)
+        return data
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Pieces as they come."""
@@ -95,6 +103,8 @@ class InputStream:
 
     def __init__(self, stream: ChannelStream | None) -> None:
         self._stream = stream
+        self.tap: Callable[[bytes], object] | None = None
+        """Is shown what is written."""
 
     async def write(self, data: bytes | memoryview | str) -> None:
         """Send all of `data`, text as UTF-8; waits while the process does not read.
@@ -113,6 +123,8 @@ class InputStream:
                 f"data is {type(data).__name__}, not bytes or text",
                 hint='use for example write(b"yes") or write("yes")',
             )
+        if self.tap is not None:
+            self.tap(bytes(data))
         await self._stream.write(data)
 
     def close(self) -> None:
@@ -152,6 +164,12 @@ class GuestProcess:
         self._streams = [s for s in (stdin, stdout, stderr) if s is not None]
         self._status: asyncio.Task[ExitStatus] | None = None
         self._asked_to_end = False
+        self.on_resize: Callable[[int, int], object] | None = None
+
+    def on_exit(self, told: Callable[[asyncio.Task[ExitStatus]], object]) -> None:
+        """Call `told` when its end is known, or that it will not be."""
+        assert self._status is not None
+        self._status.add_done_callback(told)
 
     async def started(self) -> None:
         """Wait until the program runs.
@@ -204,6 +222,8 @@ class GuestProcess:
         """Tell the terminal its size, in characters."""
         if not self.ended and not self._control.ended:
             self._control.put(encode(Resize(rows=rows, columns=columns)))
+            if self.on_resize is not None:
+                self.on_resize(rows, columns)
 
     def abandon(self) -> None:
         """Kill all that it started, and forget it."""
@@ -233,12 +253,27 @@ def no_user(failed: Failed) -> ConfigError:
     )
 
 
+def refusal(failed: Failed) -> Refuse:
+    """What a plugin of the program that runs the sandbox has refused."""
+    try:
+        told = {str(key): guest_text(str(value)) for key, value in json.loads(failed.text).items()}
+    except (ValueError, AttributeError, RecursionError):
+        told = {}
+    kind = PluginFailed if told.get("failed") == "True" else Refuse
+    return kind(
+        told.get("message", "it was refused"), plugin=told.get("plugin", ""),
+        reason=told.get("reason", ""),
+    )  # fmt: skip
+
+
 def exec_error(failed: Failed, name: str) -> SandboxError:
     """The agent's refusal to start a program, as an error for people."""
     text = guest_text(failed.text or failed.code)
     if failed.code == "state":  # not from a guest: its owner says so
         message, _, hint = failed.text.partition("\n")
         return WrongState(guest_text(message), hint=guest_text(hint))
+    if failed.code == "refused":  # nor is this
+        return refusal(failed)
     if failed.code == "not-found":
         hint = "use an image that has it, or name it by its whole path"
         if " " in name:

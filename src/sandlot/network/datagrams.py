@@ -16,9 +16,8 @@ from sandlot.network.addresses import canonical
 from sandlot.network.flow import Address, Flow
 from sandlot.network.flows import FlowLog, FlowRecord
 from sandlot.network.judge import Judge
-from sandlot.network.limits import Pace
 from sandlot.network.quic import begins_quic
-from sandlot.network.relay import Counted
+from sandlot.network.relay import Counted, Stopped
 from sandlot.network.router import DNS_PORT, ROUTERS
 from sandlot.network.upstream import DENIED, guest_errno, new_socket, real_target
 from sandlot.wire.messages import Failed, Message, encode
@@ -64,7 +63,7 @@ class Datagrams:
 
     def __init__(
         self, stream: DatagramStream, judge: Judge, names: NameAnswers, log: FlowLog,
-        pace: Pace | None, most: int,
+        pace: Callable[[int], float] | None, most: int,
     ) -> None:  # fmt: skip
         self._stream = stream
         self._judge = judge
@@ -138,7 +137,7 @@ class Datagrams:
                 self._questions += 1
                 self._start(self._question(key, message.data))
             return
-        if self._pace is not None and self._pace(len(message.data)) > 0:
+        if self._late(len(message.data)):
             return  # over the limit: lost, as on a full line
         pair = self._pairs.get(key)
         if pair is None:
@@ -152,6 +151,12 @@ class Datagrams:
                 pair.waiting.append(message.data)
             return
         self._put(key, pair, message.data)
+
+    def _late(self, size: int) -> bool:
+        try:
+            return self._pace is not None and self._pace(size) > 0
+        except Stopped:
+            return True
 
     async def _question(self, key: Key, data: bytes) -> None:
         try:

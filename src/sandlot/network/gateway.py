@@ -101,7 +101,7 @@ class Gateway:
         self.interceptor = interceptor
         self._limits = limits or NetworkLimits()
         rate = self._limits.bytes_per_second
-        self._pace = Pace(rate) if rate else None
+        self._pace: Callable[[int], float] | None = Pace(rate) if rate else None
         pins = Pins()
         self.hooks = hooks or Hooks()
         self.judge = Judge(
@@ -112,6 +112,12 @@ class Gateway:
         self._asking = 0  # connections to the name server
         self._tasks: set[asyncio.Task[None]] = set()
         self.datagrams: Datagrams | None = None
+
+    def add_pace(self, also: Callable[[int], float]) -> None:
+        """Let another one say how long to wait after a piece; it may raise `Stopped`. To be called
+        before the gateway is attached."""
+        before = self._pace
+        self._pace = also if before is None else lambda size: max(before(size), also(size))
 
     @property
     def network(self) -> Network:

@@ -75,7 +75,8 @@ class Branching(Life):
         hostname: str | None = None, network: Network | None = None, ports: object = None,
         secrets: object = None, labels: Mapping[str, str] | None = None,
         disk: int | str | None = None, detached: bool = False, hooks: Hooks | None = None,
-        volumes: Mapping[str, object] | None = None,
+        volumes: Mapping[str, object] | None = None, plugins: Sequence[object] | None = None,
+        plugin_processes: Sequence[object] | None = None,
     ) -> SandboxCreation:  # fmt: skip
         """A twin: a running sandbox that goes on where this one is now. This one runs on.
 
@@ -93,8 +94,10 @@ class Branching(Life):
                 is no more (EIO).
             detached: let a process of its own keep it.
             hooks: asked before something is reached, instead of this one's; not for a detached one.
+            plugins, plugin_processes: as in `create`, instead of this one's.
 
         Raises:
+            Refuse: a plugin does not let it be forked, or the twin start.
             NameTaken, ConfigError, ResourceError
             WrongState: it does not run, or is paused.
         """
@@ -103,7 +106,8 @@ class Branching(Life):
 
         changes = Changes(
             env=env, hostname=hostname, network=network, ports=ports, secrets=secrets,
-            labels=labels, disk=disk, detached=detached, volumes=volumes,
+            labels=labels, disk=disk, detached=detached, volumes=volumes, plugins=plugins,
+            plugin_processes=plugin_processes,
         )  # fmt: skip
 
         async def make() -> Sandbox:
@@ -228,6 +232,7 @@ async def prepare_child(
     folder, lock = await make_child(host, origin, record, changes.env or {})
     made = Sandbox._from_folder(host, folder, record, lock, asked, dict(given.secrets))
     made._lineage, made._objects = given.authority, dict(given.volumes)
+    made._plugins = given.plugins
     return made
 
 

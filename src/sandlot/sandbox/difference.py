@@ -96,7 +96,7 @@ async def _looked_into(host: Host, snapshot: SnapshotFolder) -> AsyncIterator[Fi
             origin.machine.check((await host.engine()).facts)
         except SnapshotMismatch:
             origin = dataclasses.replace(origin, machine=None)
-    changes = Changes(hostname="diff", labels={}, volumes={})
+    changes = Changes(hostname="diff", labels={}, volumes={}, plugins=())
     record, _ = await child_record(origin, f"diff-{secrets.token_hex(6)}", changes, Grants())
     record = dataclasses.replace(record, ports=[], command=[], auto_remove=True)
     folder, lock = await make_child(host, origin, record, {})

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sandlot.errors import GuestProtocolError, SandboxDied, SandboxError, WrongState
+from sandlot.errors import GuestProtocolError, Refuse, SandboxDied, SandboxError, WrongState
 from sandlot.guest.channel import BULK_CREDIT, Channel, ChannelStream
 from sandlot.guest.session import GuestSession
 from sandlot.sandbox.faults import described, rebuilt
@@ -42,6 +42,7 @@ from sandlot.wire.volumes import ChangeVolumes
 
 if TYPE_CHECKING:
     from sandlot.sandbox.owner import Owner
+    from sandlot.sandbox.visiting import Tap, Visits
 
 # What other programs may ask of the guest: each stream that begins so is joined to one of its.
 FORWARDED: tuple[type[Message], ...] = (
@@ -76,6 +77,7 @@ class Door:
         self._listener: socket.socket | None = None
         self._channels: set[Channel] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._visits: Visits | None = None
 
     def open(self) -> None:
         """Begin to listen."""
@@ -215,10 +217,19 @@ class Door:
             return
         if isinstance(request, Exec):
             session.set_clock_if_needed()
-        inner = session.channel.open(request, credit=BULK_CREDIT)
-        if rest := outer.unread():
-            await inner.write(rest)
-        await asyncio.gather(_pump(outer, inner), _pump(inner, outer))
+        plugged = self._owner.plugged
+        if plugged is None or not isinstance(request, Exec | Stdio):
+            await _joined(outer, session, request)
+            return
+        from sandlot.sandbox.visiting import Visits, refused
+
+        self._visits = self._visits or Visits(plugged)
+        try:
+            async with self._visits.admitted(session, request) as (asked, out, into):
+                await _joined(outer, session, asked, out, into)
+        except Refuse as refusal:
+            outer.put(encode(refused(refusal)))
+            outer.finish()
 
     def close(self) -> None:
         """Stop serving; programs that are connected see the sandbox end."""
@@ -240,10 +251,25 @@ def _refusal(error: SandboxError) -> Failed:
     return Failed(code="state", text=f"{error.message}\n{error.hint}")
 
 
-async def _pump(source: ChannelStream, target: ChannelStream) -> None:
+async def _joined(
+    outer: ChannelStream, session: GuestSession, request: Message, out: Tap | None = None,
+    into: Tap | None = None,
+) -> None:  # fmt: skip
+    """Carry a stream to the guest and back; `out` sees what comes from it, `into` what goes."""
+    inner = session.channel.open(request, credit=BULK_CREDIT)
+    if rest := outer.unread():
+        if into is not None:
+            into(rest)
+        await inner.write(rest)
+    await asyncio.gather(_pump(outer, inner, into), _pump(inner, outer, out))
+
+
+async def _pump(source: ChannelStream, target: ChannelStream, tap: Tap | None = None) -> None:
     """Carry bytes one way; an end stays an end and a reset a reset."""
     try:
         while data := await source.read():
+            if tap is not None:
+                tap(bytes(data))
             await target.write(data)
     except (SandboxError, OSError):
         target.reset()

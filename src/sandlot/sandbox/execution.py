@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from sandlot.errors import ConfigError, ProcessError
 from sandlot.guest.process import GuestProcess, OutputStream
@@ -137,8 +137,9 @@ def make_command(
 
 
 async def run_to_end(
-    session: GuestSession, command: Command, *, stdin: bytes | None, name: str, max_output: int
-) -> ExecResult:
+    session: GuestSession, command: Command, *, stdin: bytes | None, name: str, max_output: int,
+    start: Callable[[GuestSession, Command], Awaitable[GuestProcess]] = GuestSession.start,
+) -> ExecResult:  # fmt: skip
     """Start, feed, collect, wait. A cancelled call kills what it started.
 
     Raises:
@@ -146,7 +147,7 @@ async def run_to_end(
         ProcessError: it wrote more than `max_output` bytes to one stream; it is killed.
     """
     began = time.perf_counter()
-    process = await session.start(command)
+    process = await start(session, command)
     feeding: asyncio.Task[None] | None = None
     try:
         if stdin:

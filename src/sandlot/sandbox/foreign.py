@@ -18,9 +18,11 @@ SHORTEST_PLACEHOLDER = 16
 
 def without_host(source: Mapping[str, Any]) -> dict[str, Any]:
     """The record of a sandbox without what its host gave it: sources of secrets, name servers, the
-    file of certificates, addresses of published ports."""
+    file of certificates, addresses of published ports, plugins."""
     return {
         **source, "upstream_ca": "", "dns": [], "snapshot": "",
+        # Names of programs to run on the host.
+        "plugins": [],
         "secrets": {
             name: {**secret, "source": {"given": "value"}, "refresh": None}
             for name, secret in source.get("secrets", {}).items()

@@ -148,6 +148,8 @@ class Keeper:
             if owner.stopping:
                 break
         owner.finish()
+        if owner.plugged is not None:
+            await owner.plugged.settled()
         self._log.close()
 
     async def _once(self) -> bool:
@@ -159,12 +161,14 @@ class Keeper:
             # It runs since before the machine was saved: its log goes on here.
             watch = await owned.session.watch(owner.main, offset=None)
         elif record.command:
-            owner.main = await owned.session.start_job(
-                make_command(
-                    record, record.command, tty=(24, 80) if record.tty else None,
-                    stdin=record.stdin or record.tty, detached=True,
-                )
+            command = make_command(
+                record, record.command, tty=(24, 80) if record.tty else None,
+                stdin=record.stdin or record.tty, detached=True,
             )  # fmt: skip
+            if owner.plugged is None:
+                owner.main = await owned.session.start_job(command)
+            else:
+                owner.main = await owner.plugged.start_job(owned.session, command)
             watch = await owned.session.watch(owner.main)
             owner.folder.update_run_state(main=owner.main)
         self.say({"ok": record.name})
@@ -209,6 +213,8 @@ class Keeper:
         if self._owner.alive:
             await self._owner.stop(0, kill=True, reason="did not start")
         self._owner.finish()
+        if self._owner.plugged is not None:
+            await self._owner.plugged.settled()
         self.say(described(error))
 
 

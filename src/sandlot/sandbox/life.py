@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import signal as signals
+from collections.abc import Sequence
 from pathlib import Path
 
 from sandlot.errors import SandboxError, SandboxNotFound, StateError, WrongState
@@ -22,14 +24,20 @@ KILL_PATIENCE = 10.0
 class Life(Looking):
     """Base of `Sandbox`: from `start` to `remove`."""
 
-    async def start(self, *, secrets: object = None) -> None:
+    async def start(
+        self, *, secrets: object = None, plugins: Sequence[object] | None = None,
+        plugin_processes: Sequence[object] | None = None,
+    ) -> None:  # fmt: skip
         """Start a stopped sandbox: the same disk, a new machine.
 
         Args:
             secrets: those of its secrets whose values a program has to give again, as in `create`.
+            plugins, plugin_processes: as in `create`, instead of those that it has; objects of a
+                program that is gone have to be given again, or `plugins=[]` to go without.
 
         Raises:
             WrongState: it runs already, or was stopped while it started.
+            Refuse: a plugin does not let it start.
             SecretUnavailable: the value of one of its secrets cannot be had.
             BootError, ImageError, EngineUnavailable: it cannot run.
         """
@@ -37,6 +45,12 @@ class Life(Looking):
             from sandlot.sandbox.secrecy import again
 
             self._secrets = again(self._record, self._secrets, secrets)
+        if plugins is not None or plugin_processes is not None:
+            from sandlot.plugin.declared import declared
+
+            listed, self._plugins = declared(plugins, plugin_processes, self._record.detached)
+            self._record = dataclasses.replace(self._folder.record(), plugins=listed)
+            self._folder.write_record(self._record)
         lock, self._lock = self._lock, None
         if self._record.detached:
             from sandlot.sandbox.keeper import start_keeper
@@ -46,8 +60,9 @@ class Life(Looking):
         from sandlot.sandbox.lifecycle import start_owned
 
         self._owner = await start_owned(
-            self._host, self._folder, lock, self._hooks, self._secrets, self._lineage, self._objects
-        )
+            self._host, self._folder, lock, self._hooks, self._secrets, self._lineage, self._objects,
+            self._plugins,
+        )  # fmt: skip
 
     async def stop(self, *, grace: float | str | None = None, kill: bool = False) -> None:
         """End its processes, write its disk, end it.

@@ -73,7 +73,7 @@ def _keep(source: Path, target: Path, name: str) -> None:
 async def start_owned(
     host: Host, folder: SandboxFolder, lock: FileLock | None = None, hooks: Hooks | None = None,
     secrets: Mapping[str, Secret] | None = None, lineage: Authority | None = None,
-    volumes: Mapping[str, FileSystem] | None = None,
+    volumes: Mapping[str, FileSystem] | None = None, plugins: tuple[object, ...] = (),
 ) -> Owner:  # fmt: skip
     """Run a stopped sandbox in this program; its door is open from the first moment.
 
@@ -83,6 +83,7 @@ async def start_owned(
     """
     owner = Owner.take(host, folder, lock)
     owner.hooks = hooks
+    owner.plugins = plugins
     owner.secrets = secrets or {}
     owner.lineage = lineage
     owner.volumes.given = volumes or {}

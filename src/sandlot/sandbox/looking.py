@@ -44,6 +44,7 @@ class Looking:
         self._lock: FileLock | None = None  # of a new sandbox that is about to be started
         self._remote: GuestSession | None = None
         self._hooks: Hooks | None = None
+        self._plugins: tuple[object, ...] = ()
         self._secrets: dict[str, Secret] = {}
         self._objects: dict[str, FileSystem] = {}
         self._lineage: Authority | None = None

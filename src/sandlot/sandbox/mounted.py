@@ -59,7 +59,7 @@ class Mounted:
             from sandlot.volume.declared import opened
 
             record = self._owner.record
-            hooks = self._owner.hooks
+            hooks = self._owner.asked
             self._disks = disks_of(record.volumes)
             self._volumes = Volumes(
                 record.name, opened(record.volumes, self.given), hooks.on_fs if hooks else None

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sandlot.network.hooks import Hooks
     from sandlot.network.policy import Network
     from sandlot.network.tls.authority import Authority
+    from sandlot.sandbox.plugged import Plugged
     from sandlot.sandbox.reach import Reach
     from sandlot.sandbox.secrecy import Grants
     from sandlot.secrets import Secret
@@ -63,6 +64,9 @@ class Owner:
         self._main_ended = False  # before anybody asked for the end
         self.on_end: list[Callable[[], None]] = []
         self.hooks: Hooks | None = None
+        self.plugins: tuple[object, ...] = ()
+        """The objects among its plugins; the record names the others."""
+        self.plugged: Plugged | None = None
         self.secrets: Mapping[str, Secret] = {}
         """Those that the program gave; the record says where the others come from."""
         self.volumes = Mounted(self)
@@ -119,6 +123,8 @@ class Owner:
         try:
             if self.stopping:
                 raise self._stopped()
+            if self.record.plugins:
+                await self._plug_in().start()
             # What can fail is told before a machine is started for nothing.
             if self.record.ports or self.record.secrets:
                 await self._open_network().prepare()
@@ -157,6 +163,8 @@ class Owner:
             if self.owned is not None:
                 await self.owned.kill()
             self.finish()
+            if self.plugged is not None:
+                await self.plugged.settled()
             raise
         if self.main:
             self.folder.update_run_state(main=self.main)
@@ -178,16 +186,31 @@ class Owner:
                 return (await self.session()).channel
 
             self.reach = Reach(
-                self.folder, self.record, channel, self.hooks, self.secrets, self.lineage
+                self.folder, self.record, channel, self.asked, self.secrets, self.lineage
             )
+            if self.plugged is not None:
+                self.reach.plug(self.plugged.flow_watcher, self.plugged.pace)
         return self.reach
+
+    def _plug_in(self) -> Plugged:
+        if self.plugged is None:
+            from sandlot.sandbox.plugged import Plugged
+
+            self.plugged = Plugged(self, self.plugins)
+        return self.plugged
+
+    @property
+    def asked(self) -> Hooks | None:
+        """What is asked about its network and its volumes."""
+        return self.plugged.hooks(self.hooks) if self.plugged is not None else self.hooks
 
     def grants(self) -> Grants:
         """What children of it in this program are given."""
         from sandlot.sandbox.secrecy import Grants
 
         authority = self.reach.authority if self.reach is not None else None
-        return Grants(dict(self.secrets), self.hooks, authority, self.volumes.file_systems)
+        volumes = self.volumes.file_systems
+        return Grants(dict(self.secrets), self.hooks, authority, volumes, self.plugins)
 
     def set_network(self, network: Network) -> int:
         """Hold to another policy at once; how many flows that cut is returned."""
@@ -248,6 +271,8 @@ class Owner:
         if not self.folder.saved.exists():
             # The memory that its machine began with; a link to a template would keep its room.
             shutil.rmtree(self.folder.memory, ignore_errors=True)
+        if self.plugged is not None:
+            self.plugged.stopped(self.stopping or "its main command ended")
         self._lock.release()
         self._lock = None
         for each in self.on_end:
@@ -350,6 +375,8 @@ class Owner:
             await self.owned.ended()
         await self.ended_event.wait()
         await self.volumes.ended()
+        if self.plugged is not None:
+            await self.plugged.settled()
 
     async def over(self) -> None:
         """Wait until it stops, for whatever reason, without stopping it."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, overload
 
 from sandlot.errors import WrongState
+from sandlot.guest.process import GuestProcess
 from sandlot.guest.session import Command, GuestSession
 from sandlot.sandbox.arguments import explained, flag
 from sandlot.sandbox.execution import (
@@ -53,6 +54,7 @@ class Programs(Looking):
             ExecTimeout: it ran too long.
             ProcessError: it failed and `check` was asked, or wrote too much.
             SandboxDied, GuestProtocolError: the sandbox ended.
+            Refuse: a plugin does not let it be started.
             WrongState: the sandbox does not run.
         """
         data = input_bytes(stdin)
@@ -63,8 +65,9 @@ class Programs(Looking):
         )  # fmt: skip
         name = describe(command)
         result = await run_to_end(
-            session, made, stdin=data, name=name, max_output=parse_size(max_output, "max_output")
-        )
+            session, made, stdin=data, name=name, start=self._start_process,
+            max_output=parse_size(max_output, "max_output"),
+        )  # fmt: skip
         return result.check(name) if check else result
 
     @overload
@@ -109,10 +112,21 @@ class Programs(Looking):
         session = await self._session()
         if detached:
             return await self._start_job(session, made)
-        return Process(await session.start(made))
+        return Process(await self._start_process(session, made))
+
+    async def _start_process(self, session: GuestSession, command: Command) -> GuestProcess:
+        # Where another program runs the sandbox, that one asks its plugins.
+        plugged = self._owner.plugged if self._owner is not None else None
+        if plugged is None:
+            return await session.start(command)
+        return await plugged.start_process(session, command)
 
     async def _start_job(self, session: GuestSession, command: Command) -> Job:
-        number = await session.start_job(command)
+        plugged = self._owner.plugged if self._owner is not None else None
+        if plugged is None:
+            number = await session.start_job(command)
+        else:
+            number = await plugged.start_job(session, command)
         watch = await session.watch(number, flags=Watch.STATUS)
         watch.close()
         return Job(self._session, watch.job)

@@ -74,6 +74,15 @@ class Reach:
         inspected = Inspected(record.inspect)
         return Interceptor(self.vault, self.authority, trust, hooks, inspected)
 
+    def plug(
+        self, watch: Callable[[FlowRecord], None] | None, pace: Callable[[int], float] | None
+    ) -> None:
+        """Tell plugins of flows, and of the bytes that they carry."""
+        if watch is not None:
+            self.gateway.log.watchers.append(watch)
+        if pace is not None:
+            self.gateway.add_pace(pace)
+
     @property
     def ports(self) -> list[PublishedPort]:
         """What is published, with the ports that the system chose."""

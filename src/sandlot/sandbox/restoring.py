@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,8 @@ class Changes:
     auto_remove: bool = False
     idle_timeout: float | str | None = None
     max_duration: float | str | None = None
+    plugins: Sequence[object] | None = None
+    plugin_processes: Sequence[object] | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ async def child_record(
         fields["labels"] = checked["labels"]
     hidden, secret_fields = _secrets(source, changes.secrets, grants.secrets, changes.detached)
     fields["volumes"], given = child_volumes(source, changes, grants.volumes)
+    fields["plugins"], extensions = child_plugins(source, changes, grants.plugins)
     fields |= secret_fields
     env = {**fields.pop("env", source.env), **own}
     record = dataclasses.replace(
@@ -117,7 +120,7 @@ async def child_record(
         restart=source.restart if changes.detached and not changes.auto_remove else "no",
         snapshot=origin.snapshot, **fields,
     )  # fmt: skip
-    return record, dataclasses.replace(grants, secrets=hidden, volumes=given)
+    return record, dataclasses.replace(grants, secrets=hidden, volumes=given, plugins=extensions)
 
 
 def _grown(saved: int, wanted: int | str) -> int:
@@ -191,6 +194,28 @@ def child_volumes(
                 hint=f'give another one: volumes={{"{path}": ...}}, or none: volumes={{}}',
             )
     return listed, {path: fs for path, fs in given.items() if not changes.detached}
+
+
+def child_plugins(
+    source: SandboxRecord, changes: Changes, grants: tuple[object, ...]
+) -> tuple[list[dict[str, Any]], tuple[object, ...]]:
+    """The plugins of a child: those of the one that was saved, or those that are named instead.
+
+    Raises:
+        ConfigError: one is an object of a program, and not of this one, or the child is detached.
+    """
+    if changes.plugins is not None or changes.plugin_processes is not None:
+        from sandlot.plugin.declared import declared
+
+        return declared(changes.plugins, changes.plugin_processes, changes.detached)
+    objects = [each["given"] for each in source.plugins if "given" in each]
+    if objects and (changes.detached or len(grants) != len(objects)):
+        why = "which a detached sandbox cannot have" if changes.detached else "and not of this one"
+        raise ConfigError(
+            f"the plugin {objects[0]} is an object of a program, {why}",
+            hint="give others with plugins=[...], or go without by plugins=[]",
+        )
+    return list(source.plugins), grants if objects else ()
 
 
 async def make_child(

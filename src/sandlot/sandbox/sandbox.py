@@ -55,6 +55,7 @@ class Sandbox(Programs, Branching):
         bandwidth: int | str = 0, dns: Sequence[str] = (), hooks: Hooks | None = None,
         secrets: Mapping[str, object] | None = None, upstream_ca: str | os.PathLike[str] = "",
         inspect: Sequence[str] = (), volumes: Mapping[str, object] | None = None,
+        plugins: Sequence[object] = (), plugin_processes: Sequence[object] = (),
     ) -> SandboxCreation:  # fmt: skip
         """Make a sandbox and start it.
 
@@ -105,8 +106,15 @@ class Sandbox(Programs, Branching):
             hooks: functions that are asked before something is reached; not for a detached one.
             volumes: what is mounted in it: path to a `FileSystem` (`HostFs`, `MemFs`, your own), to
                 the name of a named volume, or to a host folder.
+            plugins: what observes, refuses and changes what it does, in this order: objects with
+                some of the hooks (`sandlot.plugin.hooks`), or text such as
+                `"audit-log=audit.jsonl"` for one that is found by name. A detached one cannot have
+                objects.
+            plugin_processes: programs that are plugins, asked after those: commands such as
+                `"node ./monitor.js"`, or `PluginProcess`.
 
         Raises:
+            Refuse: a plugin does not let it start.
             ImageNotFound, RegistryError, ImageError, NameTaken, ConfigError, ResourceError,
             StateError, EngineUnavailable, KernelUnavailable, BootError
         """
@@ -120,6 +128,7 @@ class Sandbox(Programs, Branching):
                 pull=pull, platform=platform, network=network, ports=ports,
                 connections=connections, bandwidth=bandwidth, dns=dns, hooks=hooks,
                 secrets=secrets, upstream_ca=upstream_ca, inspect=inspect, volumes=volumes,
+                plugins=plugins, plugin_processes=plugin_processes,
             )  # fmt: skip
             try:
                 await made.start()
@@ -143,6 +152,7 @@ class Sandbox(Programs, Branching):
         bandwidth: int | str = 0, dns: Sequence[str] = (), hooks: Hooks | None = None,
         secrets: Mapping[str, object] | None = None, upstream_ca: str | os.PathLike[str] = "",
         inspect: Sequence[str] = (), volumes: object = None,
+        plugins: Sequence[object] = (), plugin_processes: Sequence[object] = (),
         **policy: Any,
     ) -> Sandbox:  # fmt: skip
         """A new sandbox that is not started yet; what the command line's `create` makes.
@@ -200,6 +210,12 @@ class Sandbox(Programs, Branching):
                     hint="leave detached=True out, or use a host folder or a named volume",
                 )
             checked = {**checked, "volumes": listed}
+        extensions: tuple[object, ...] = ()
+        if plugins or plugin_processes:
+            from sandlot.plugin.declared import declared as declared_plugins
+
+            listed, extensions = declared_plugins(plugins, plugin_processes, detached)
+            checked = {**checked, "plugins": listed}
         record = make_record(
             name=name, image=found.title, image_digest=found.id, memory=memory, cpus=cpus, disk=disk,
             env={**variables, **config.env, **own, **{n: variables[n] for n in hidden}},
@@ -212,7 +228,7 @@ class Sandbox(Programs, Branching):
         record = dataclasses.replace(record, make_workdir=workdir not in (None, "", "/"))
         folder, lock = await create_folder(host, record, starts=hold)
         made = cls._from_folder(host, folder, record, lock if hold else None, hooks, hidden)
-        made._objects = given
+        made._objects, made._plugins = given, extensions
         if not hold:
             lock.release()
         return made

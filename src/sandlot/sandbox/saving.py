@@ -97,6 +97,8 @@ async def save_running(
     store = owner.host.snapshots
     chosen, marked = checked_name(store, name), checked_tags(tags)
     limit = cache_limit(owner.host)
+    if owner.plugged is not None:
+        await owner.plugged.snapshot("snapshot", name or "", not memory, marked)
     async with _ready(owner):
         if memory:
             owner.volumes.refuse_saving()
@@ -237,6 +239,8 @@ async def fork_point(owner: Owner) -> AsyncIterator[tuple[SnapshotFolder, Captur
     Raises:
         as `save_running`
     """
+    if owner.plugged is not None:
+        await owner.plugged.snapshot("fork", "", False, ())
     with full_disk(), owner.host.snapshots.making() as folder:
         async with _ready(owner):
             owner.volumes.refuse_saving()

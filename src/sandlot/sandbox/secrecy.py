@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Grants:
-    """What children of a sandbox in this program are given: its secrets, its hooks, its volumes,
-    and the authority whose certificate its programs may have loaded."""
+    """What children of a sandbox in this program are given: its secrets, its hooks, its plugins,
+    its volumes, and the authority whose certificate its programs may have loaded."""
 
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     hooks: Hooks | None = None
     authority: Authority | None = None
     volumes: Mapping[str, FileSystem] = field(default_factory=dict)
+    plugins: tuple[object, ...] = ()
 
 
 def checked_secrets(secrets: object, env: Mapping[str, str], detached: bool) -> dict[str, Secret]:

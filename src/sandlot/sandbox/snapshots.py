@@ -146,6 +146,7 @@ class Snapshot:
         disk: int | str | None = None, detached: bool = False, disk_only: bool = False,
         idle_timeout: float | str | None = None, max_duration: float | str | None = None,
         hooks: Hooks | None = None, volumes: Mapping[str, object] | None = None,
+        plugins: Sequence[object] | None = None, plugin_processes: Sequence[object] | None = None,
     ) -> SandboxCreation:  # fmt: skip
         """A running sandbox that goes on exactly where it was saved.
 
@@ -171,6 +172,7 @@ class Snapshot:
             volumes: as in `create`, instead of those that it had when it was saved; what its
                 programs had open of others is no more (EIO).
             hooks: asked before something is reached, instead of those that this program gave.
+            plugins, plugin_processes: as in `Sandbox.create`, instead of those that it had.
 
         Raises:
             NameTaken, ConfigError, ResourceError, SecretUnavailable, BootError
@@ -184,7 +186,8 @@ class Snapshot:
         changes = Changes(
             env=env, hostname=hostname, network=network, ports=ports, secrets=secrets,
             labels=labels, disk=disk, detached=detached, idle_timeout=idle_timeout,
-            max_duration=max_duration, volumes=volumes,
+            max_duration=max_duration, volumes=volumes, plugins=plugins,
+            plugin_processes=plugin_processes,
         )  # fmt: skip
 
         async def make() -> Sandbox:

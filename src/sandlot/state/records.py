@@ -68,6 +68,7 @@ class SandboxRecord:
     placeholders: dict[str, str] = field(default_factory=dict)
     snapshot: str = ""
     volumes: list[dict[str, Any]] = field(default_factory=list)
+    plugins: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ class Sandbox:
         bandwidth: int | str = 0, dns: Sequence[str] = (), hooks: Hooks | None = None,
         secrets: Mapping[str, object] | None = None, upstream_ca: str | os.PathLike[str] = "",
         inspect: Sequence[str] = (), volumes: Mapping[str, object] | None = None,
+        plugins: Sequence[object] = (), plugin_processes: Sequence[object] = (),
     ) -> Sandbox:  # fmt: skip
         """See `sandlot.Sandbox.create`."""
 
@@ -64,7 +65,7 @@ class Sandbox:
                 platform=platform, network=network, ports=ports, connections=connections,
                 bandwidth=bandwidth, dns=dns, hooks=hooks,
                 secrets=secrets, upstream_ca=upstream_ca, inspect=inspect,
-                volumes=volumes,
+                volumes=volumes, plugins=plugins, plugin_processes=plugin_processes,
             )  # fmt: skip
 
         return cls(run(make()))
@@ -156,9 +157,14 @@ class Sandbox:
         """See `sandlot.Sandbox.stats`."""
         return self._sandbox.stats()
 
-    def start(self, *, secrets: object = None) -> None:
+    def start(
+        self, *, secrets: object = None, plugins: Sequence[object] | None = None,
+        plugin_processes: Sequence[object] | None = None,
+    ) -> None:  # fmt: skip
         """See `sandlot.Sandbox.start`."""
-        run(self._sandbox.start(secrets=secrets))
+        run(
+            self._sandbox.start(secrets=secrets, plugins=plugins, plugin_processes=plugin_processes)
+        )
 
     def stop(self, *, grace: float | str | None = None, kill: bool = False) -> None:
         """See `sandlot.Sandbox.stop`."""
@@ -196,7 +202,8 @@ class Sandbox:
         hostname: str | None = None, network: Network | None = None, ports: object = None,
         secrets: object = None, labels: Mapping[str, str] | None = None,
         disk: int | str | None = None, detached: bool = False, hooks: Hooks | None = None,
-        volumes: Mapping[str, object] | None = None,
+        volumes: Mapping[str, object] | None = None, plugins: Sequence[object] | None = None,
+        plugin_processes: Sequence[object] | None = None,
     ) -> Sandbox:  # fmt: skip
         """See `sandlot.Sandbox.fork`."""
 
@@ -204,6 +211,7 @@ class Sandbox:
             return await self._sandbox.fork(
                 name, env=env, hostname=hostname, network=network, ports=ports, secrets=secrets,
                 labels=labels, disk=disk, detached=detached, hooks=hooks, volumes=volumes,
+                plugins=plugins, plugin_processes=plugin_processes,
             )  # fmt: skip
 
         return Sandbox(run(make()))

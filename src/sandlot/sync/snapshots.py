@@ -90,6 +90,7 @@ class Snapshot:
         disk: int | str | None = None, detached: bool = False, disk_only: bool = False,
         idle_timeout: float | str | None = None, max_duration: float | str | None = None,
         hooks: Hooks | None = None, volumes: Mapping[str, object] | None = None,
+        plugins: Sequence[object] | None = None, plugin_processes: Sequence[object] | None = None,
     ) -> Sandbox:  # fmt: skip
         """See `sandlot.Snapshot.restore`."""
         from sandlot.sync.facade import Sandbox
@@ -99,7 +100,7 @@ class Snapshot:
                 name, env=env, hostname=hostname, network=network, ports=ports, secrets=secrets,
                 labels=labels, disk=disk, detached=detached, disk_only=disk_only,
                 idle_timeout=idle_timeout, max_duration=max_duration, hooks=hooks,
-                volumes=volumes,
+                volumes=volumes, plugins=plugins, plugin_processes=plugin_processes,
             )  # fmt: skip
 
         return Sandbox(run(make()))

@@ -1,0 +1,40 @@
+"""A plugin of Sandlot that is a program of its own, in any Python, without Sandlot.
+
+Run it with Sandbox.create(..., plugin_processes=["python3 examples/plugins/monitor.py"]).
+"""
+
+import json
+import sys
+
+
+def on_exec(context):  # type: ignore[no-untyped-def]
+    """Refuse one command, and give all others a variable more."""
+    if any("shutdown" in word for word in context["argv"]):
+        return {"refuse": "this stays on"}
+    return {"change": {"env": {**context["env"], "MONITORED": "1"}}}
+
+
+def on_stop(context):  # type: ignore[no-untyped-def]
+    """Standard error is for people."""
+    print(f"{context['sandbox']} ran for {context['duration']:.1f} s", file=sys.stderr)
+    return {}
+
+
+HOOKS = {"on_exec": on_exec, "on_stop": on_stop}
+
+
+def send(answer):  # type: ignore[no-untyped-def]
+    """One line for each answer, at once."""
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+for line in sys.stdin:
+    said = json.loads(line)
+    if "hello" in said:
+        send({"protocol": 1, "name": "monitor-py", "version": "1.0", "hooks": list(HOOKS)})
+        continue
+    try:
+        send({"id": said["id"], **HOOKS[said["hook"]](said["context"])})
+    except Exception as error:
+        send({"id": said["id"], "error": repr(error)})

@@ -1,0 +1,259 @@
+"""`AuditLog`: what sandboxes did, as JSON lines that are chained by their digests."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from sandlot.errors import ConfigError
+from sandlot.plugin import hooks
+from sandlot.plugin.translate import plain
+
+DEFAULT_SIZE = 16 << 20
+DEFAULT_KEPT = 8
+FIRST = "0" * 64
+LONGEST = 1 << 22
+
+
+class AuditLog:
+    """Every hook's context as a line of JSON, in one file that is only appended to.
+
+        Sandbox.create(image="demo", plugins=[AuditLog("audit.jsonl")])
+
+    Each line has the digest of the one before, so that `sandlot audit verify` finds a line that was
+    changed, moved or left out. Several sandboxes and programs may write to one file. What cannot be
+    written down is not done.
+
+    Args:
+        path: the file; folders above it are made.
+        max_bytes: when it is larger it becomes `PATH.1`, and that `PATH.2`.
+        keep: how many of those stay; what is older is removed.
+        key: makes the digests HMACs, which nobody can make anew without it.
+        sync: wait for the disk after each line.
+    """
+
+    name = "audit-log"
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, max_bytes: int = DEFAULT_SIZE,
+        keep: int = DEFAULT_KEPT, key: bytes | None = None, sync: bool = False,
+    ) -> None:  # fmt: skip
+        if max_bytes < 1024 or keep < 0:
+            raise ConfigError(
+                "max_bytes of an AuditLog is at least 1024, keep at least 0",
+                hint="leave them out for 8 files of 16 MiB",
+            )
+        self.path = Path(path).absolute()
+        self._size, self._keep, self._key, self._sync = max_bytes, keep, key, sync
+        self._file: BinaryIO | None = None
+        self._end = -1
+        self._last, self._number = FIRST, 0
+
+    @classmethod
+    def from_argument(cls, argument: str, folder: Path) -> AuditLog:
+        """`audit-log=PATH`."""
+        if not argument:
+            raise ConfigError("audit-log needs a file", hint="use audit-log=audit.jsonl")
+        return cls(folder / argument)
+
+    def on_start(self, ctx: hooks.StartContext) -> None:
+        self.write(ctx)
+
+    def on_stop(self, ctx: hooks.StopContext) -> None:
+        self.write(ctx)
+
+    def on_exec(self, ctx: hooks.ExecContext) -> None:
+        self.write(ctx, env=sorted(ctx.env))  # their names: a value may be nobody's business
+
+    def on_exec_end(self, ctx: hooks.ExecEndContext) -> None:
+        self.write(ctx)
+
+    def on_connect(self, ctx: hooks.ConnectContext) -> None:
+        self.write(ctx)
+
+    def on_dns(self, ctx: hooks.DnsContext) -> None:
+        self.write(ctx)
+
+    def on_http_request(self, ctx: hooks.HttpRequestContext) -> None:
+        self.write(ctx, headers=sorted({name for name, _ in ctx.headers}))
+
+    def on_secret_use(self, ctx: hooks.SecretUseContext) -> None:
+        self.write(ctx)
+
+    def on_flow(self, ctx: hooks.FlowContext) -> None:
+        self.write(ctx)
+
+    def on_fs(self, ctx: hooks.FsContext) -> None:
+        self.write(ctx)
+
+    def on_snapshot(self, ctx: hooks.SnapshotContext) -> None:
+        self.write(ctx)
+
+    def on_refused(self, ctx: hooks.RefusedContext) -> None:
+        self.write(ctx)
+
+    def write(self, ctx: hooks.HookContext, **instead: Any) -> None:
+        """Append a context, with other values for some of its fields."""
+        event = {**plain(ctx), **instead}
+        with self._locked() as file:
+            if file.tell() > self._size:
+                file = self._rotate()
+            line = sealed(event, ctx.hook, self._number + 1, self._last, self._key)
+            data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+            written = file.write(data)
+            if written != len(data):
+                raise OSError("the audit log could not be written")
+            if self._sync:
+                os.fdatasync(file.fileno())
+            self._number, self._last = self._number + 1, line["digest"]
+            self._end = file.tell()
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[BinaryIO]:
+        """The file at its end, which is ours until the end of the block; its last line is known."""
+        while True:
+            if self._file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                opener = lambda name, flags: os.open(name, flags | os.O_CLOEXEC, 0o600)  # noqa: E731
+                self._file = open(self.path, "ab+", buffering=0, opener=opener)
+                self._end = -1
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            if self.path.exists() and os.path.samestat(
+                os.fstat(self._file.fileno()), self.path.stat()
+            ):
+                break
+            self._file.close()  # another program has put it aside
+            self._file = None
+        file = self._file
+        try:
+            if file.seek(0, os.SEEK_END) != self._end:
+                self._catch_up(file)
+            yield file
+        finally:
+            if self._file is not None:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _catch_up(self, file: BinaryIO) -> None:
+        """Go on after what others wrote; half a line of a program that died is put aside."""
+        end = file.seek(0, os.SEEK_END)
+        start = max(0, end - LONGEST)
+        file.seek(start)
+        tail = file.read()
+        whole = tail.rfind(b"\n") + 1
+        if whole < len(tail):
+            with self.path.with_name(self.path.name + ".torn").open("ab") as torn:
+                torn.write(tail[whole:] + b"\n")
+            file.truncate(start + whole)
+        lines = tail[:whole].splitlines()
+        if lines:
+            try:
+                last = json.loads(lines[-1])
+                self._last, self._number = str(last["digest"]), int(last["number"])
+            except (ValueError, KeyError, TypeError):
+                raise OSError(f"{self.path} is no audit log, or was damaged") from None
+        elif (before := numbered(self.path, 1)).exists():
+            with before.open("rb") as older:
+                last = json.loads(older.read().splitlines()[-1])
+            self._last, self._number = str(last["digest"]), int(last["number"])
+        file.seek(0, os.SEEK_END)
+
+    def _rotate(self) -> BinaryIO:
+        assert self._file is not None
+        for number in range(self._keep, 0, -1):
+            older = numbered(self.path, number)
+            newer = numbered(self.path, number - 1) if number > 1 else self.path
+            if newer.exists():
+                newer.replace(older)
+        if self._keep == 0:
+            self.path.unlink()
+        opener = lambda name, flags: os.open(name, flags | os.O_CLOEXEC, 0o600)  # noqa: E731
+        fresh = open(self.path, "ab+", buffering=0, opener=opener)
+        fcntl.flock(fresh, fcntl.LOCK_EX)
+        self._file.close()
+        self._file = fresh
+        return fresh
+
+
+def numbered(path: Path, number: int) -> Path:
+    """The name of an older file; 0 is the file itself."""
+    return path.with_name(f"{path.name}.{number}") if number else path
+
+
+def sealed(
+    event: dict[str, Any], hook: str, number: int, before: str, key: bytes | None
+) -> dict[str, Any]:
+    """A line with its digest, which covers all of it and the digest of the one before."""
+    line = {"number": number, "time": round(time.time(), 6), "hook": hook, **event,
+            "before": before}  # fmt: skip
+    return {**line, "digest": digest(line, key)}
+
+
+def digest(line: dict[str, Any], key: bytes | None) -> str:
+    """The digest of a line that has none yet."""
+    data = json.dumps(line, sort_keys=True, separators=(",", ":")).encode()
+    if key is not None:
+        return hmac.new(key, data, hashlib.sha256).hexdigest()
+    return hashlib.sha256(data).hexdigest()
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a check found. `lines` are whole and in their order; `head` is the last one's digest;
+    `problem` says what is wrong and where, or is empty; `first` is the number of the first line."""
+
+    lines: int
+    first: int
+    head: str
+    files: int
+    problem: str = ""
+
+
+def verify(path: str | os.PathLike[str], *, key: bytes | None = None) -> Verified:
+    """Check a log, with the older files of it that are there, the oldest first.
+
+    Lines that are missing at the end, or all of an old file, leave no trace in what remains: compare
+    `head` and `first` with what was noted before.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    newest = Path(path)
+    files = [newest]
+    while numbered(newest, len(files)).exists():
+        files.append(numbered(newest, len(files)))
+    count, first, before, expected = 0, 0, "", 0
+    for each in reversed(files):
+        with each.open("rb") as file:
+            for place, raw in enumerate(file, 1):
+                where = f"{each}:{place}"
+                try:
+                    line = json.loads(raw)
+                    said = line.pop("digest")
+                    number, link = line["number"], line["before"]
+                    right = raw.endswith(b"\n") and hmac.compare_digest(
+                        str(said), digest(line, key)
+                    )
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    return Verified(count, first, before, len(files), f"{where} is no line of it")
+                if not right:
+                    return Verified(count, first, before, len(files), f"{where} was changed")
+                if count == 0:
+                    first, expected = number, number
+                elif link != before or number != expected:
+                    problem = (
+                        f"{where} does not follow the line before it: {number - expected} lines"
+                    )
+                    return Verified(
+                        count, first, before, len(files), f"{problem} are missing or were moved"
+                    )
+                count, before, expected = count + 1, said, number + 1
+    return Verified(count, first, before, len(files))
