@@ -270,6 +270,10 @@ class _Run:
         except TimeoutError:
             await run.end(patience=0)
             raise TimeoutError(f"no greeting within {spec.start_timeout:g} s") from None
+        except (Breach, OSError):
+            why = await run.ended()
+            await run.end(patience=0)
+            raise Breach(why) from None
         except BaseException:
             await run.end(patience=0)
             raise
@@ -314,7 +318,9 @@ class _Run:
                         future.set_result(event)
         except (Breach, OSError) as error:
             self.kill(_why(error))
-        self.kill("it closed its output")
+        with contextlib.suppress(TimeoutError):  # most often it ended, and its status says more
+            await asyncio.wait_for(self._process.wait(), 1.0)
+        self.kill("it ended" if self._process.returncode is not None else "it closed its output")
 
     async def _listen(self) -> None:
         """What it says on standard error is for people."""

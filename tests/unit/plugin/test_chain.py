@@ -104,7 +104,9 @@ async def test_a_decision_can_be_changed_and_nothing_else_of_a_connection() -> N
     ctx = ConnectContext(sandbox="box", flow=flow, decision=Decision(True, "allow", ""))
     no = Decision(False, "mine", "because")
     other = Flow("udp", flow.address, 1)
-    chain = Chain("box", [plugin(on_connect=lambda c: dataclasses.replace(c, decision=no, flow=other))])
+    chain = Chain(
+        "box", [plugin(on_connect=lambda c: dataclasses.replace(c, decision=no, flow=other))]
+    )
     made = await chain.ask(ctx)
     assert made.decision == no and made.flow == flow
 
@@ -123,7 +125,9 @@ async def test_observers_are_told_and_their_failures_are_reported() -> None:
     def fails_now(ctx: ExecEndContext) -> None:
         raise Refuse("too late")
 
-    plugins = [plugin(on_exec_end=each) for each in (later, fails, fails_now, lambda c: told.append("now"))]
+    plugins = [
+        plugin(on_exec_end=each) for each in (later, fails, fails_now, lambda c: told.append("now"))
+    ]
     chain = Chain("box", plugins, lambda name, hook, reason: reports.append(reason))
     chain.note(ExecEndContext(sandbox="box", id=1, argv=("x",), exit_code=0, duration=0.1))
     assert told == ["now"]

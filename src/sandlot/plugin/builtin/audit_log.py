@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from sandlot.errors import ConfigError
 from sandlot.plugin import hooks
@@ -47,6 +47,7 @@ class AuditLog:
         self, path: str | os.PathLike[str], *, max_bytes: int = DEFAULT_SIZE,
         keep: int = DEFAULT_KEPT, key: bytes | None = None, sync: bool = False,
     ) -> None:  # fmt: skip
+        self._file = -1
         if max_bytes < 1024 or keep < 0:
             raise ConfigError(
                 "max_bytes of an AuditLog is at least 1024, keep at least 0",
@@ -54,7 +55,6 @@ class AuditLog:
             )
         self.path = Path(path).absolute()
         self._size, self._keep, self._key, self._sync = max_bytes, keep, key, sync
-        self._file: BinaryIO | None = None
         self._end = -1
         self._last, self._number = FIRST, 0
 
@@ -70,6 +70,7 @@ class AuditLog:
 
     def on_stop(self, ctx: hooks.StopContext) -> None:
         self.write(ctx)
+        self.close()
 
     def on_exec(self, ctx: hooks.ExecContext) -> None:
         self.write(ctx, env=sorted(ctx.env))  # their names: a value may be nobody's business
@@ -105,81 +106,86 @@ class AuditLog:
         """Append a context, with other values for some of its fields."""
         event = {**plain(ctx), **instead}
         with self._locked() as file:
-            if file.tell() > self._size:
+            if self._end > self._size:
                 file = self._rotate()
             line = sealed(event, ctx.hook, self._number + 1, self._last, self._key)
             data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
-            written = file.write(data)
-            if written != len(data):
+            if os.write(file, data) != len(data):
                 raise OSError("the audit log could not be written")
             if self._sync:
-                os.fdatasync(file.fileno())
+                os.fdatasync(file)
             self._number, self._last = self._number + 1, line["digest"]
-            self._end = file.tell()
+            self._end = os.fstat(file).st_size
+
+    def close(self) -> None:
+        """Let go of the file; the next line opens it again."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
+
+    def __del__(self) -> None:
+        self.close()
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[BinaryIO]:
+    def _locked(self) -> Iterator[int]:
         """The file at its end, which is ours until the end of the block; its last line is known."""
         while True:
-            if self._file is None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                opener = lambda name, flags: os.open(name, flags | os.O_CLOEXEC, 0o600)  # noqa: E731
-                self._file = open(self.path, "ab+", buffering=0, opener=opener)
-                self._end = -1
+            if self._file < 0:
+                self._file, self._end = self._opened(), -1
             fcntl.flock(self._file, fcntl.LOCK_EX)
-            if self.path.exists() and os.path.samestat(
-                os.fstat(self._file.fileno()), self.path.stat()
-            ):
-                break
-            self._file.close()  # another program has put it aside
-            self._file = None
-        file = self._file
+            state = os.fstat(self._file)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(state, self.path.stat()):
+                    break
+            self.close()  # another program has put it aside
         try:
-            if file.seek(0, os.SEEK_END) != self._end:
-                self._catch_up(file)
-            yield file
+            if state.st_size != self._end:
+                self._catch_up(state.st_size)
+            yield self._file
         finally:
-            if self._file is not None:
+            if self._file >= 0:
                 fcntl.flock(self._file, fcntl.LOCK_UN)
 
-    def _catch_up(self, file: BinaryIO) -> None:
+    def _opened(self) -> int:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        return os.open(self.path, flags, 0o600)
+
+    def _catch_up(self, end: int) -> None:
         """Go on after what others wrote; half a line of a program that died is put aside."""
-        end = file.seek(0, os.SEEK_END)
         start = max(0, end - LONGEST)
-        file.seek(start)
-        tail = file.read()
+        tail = os.pread(self._file, end - start, start)
         whole = tail.rfind(b"\n") + 1
         if whole < len(tail):
             with self.path.with_name(self.path.name + ".torn").open("ab") as torn:
                 torn.write(tail[whole:] + b"\n")
-            file.truncate(start + whole)
+            os.ftruncate(self._file, start + whole)
+        self._end = start + whole
         lines = tail[:whole].splitlines()
-        if lines:
-            try:
-                last = json.loads(lines[-1])
-                self._last, self._number = str(last["digest"]), int(last["number"])
-            except (ValueError, KeyError, TypeError):
-                raise OSError(f"{self.path} is no audit log, or was damaged") from None
-        elif (before := numbered(self.path, 1)).exists():
+        if not lines and (before := numbered(self.path, 1)).exists():
             with before.open("rb") as older:
-                last = json.loads(older.read().splitlines()[-1])
+                older.seek(max(0, before.stat().st_size - LONGEST))
+                lines = older.read().splitlines()
+        if not lines:
+            self._last, self._number = FIRST, 0
+            return
+        try:
+            last = json.loads(lines[-1])
             self._last, self._number = str(last["digest"]), int(last["number"])
-        file.seek(0, os.SEEK_END)
+        except (ValueError, KeyError, TypeError):
+            raise OSError(f"{self.path} is no audit log, or was damaged") from None
 
-    def _rotate(self) -> BinaryIO:
-        assert self._file is not None
+    def _rotate(self) -> int:
         for number in range(self._keep, 0, -1):
-            older = numbered(self.path, number)
-            newer = numbered(self.path, number - 1) if number > 1 else self.path
+            newer = numbered(self.path, number - 1)
             if newer.exists():
-                newer.replace(older)
+                newer.replace(numbered(self.path, number))
         if self._keep == 0:
             self.path.unlink()
-        opener = lambda name, flags: os.open(name, flags | os.O_CLOEXEC, 0o600)  # noqa: E731
-        fresh = open(self.path, "ab+", buffering=0, opener=opener)
+        fresh = self._opened()
         fcntl.flock(fresh, fcntl.LOCK_EX)
-        self._file.close()
-        self._file = fresh
+        self.close()
+        self._file, self._end = fresh, 0
         return fresh
 
 
