@@ -138,7 +138,7 @@ class ProcessPlugin:
         self.wanted = greeting.hooks
         for hook in self.wanted:
             setattr(self, hook, self._ask)
-        self._up.set()
+        self._is_up(self._run)
         self._keeping = asyncio.get_running_loop().create_task(self._keep())
 
     async def _keep(self) -> None:
@@ -175,8 +175,12 @@ class ProcessPlugin:
                     continue
                 self.restarts += 1
                 self._failures = 0
-                self._up.set()
+                self._is_up(self._run)
                 break
+
+    def _is_up(self, run: _Run) -> None:
+        run.on_end = self._up.clear
+        self._up.set()
 
     def _tell(self, reason: str) -> None:
         log.error("plugin %s of sandbox %s: %s", self.name, self._sandbox, reason)
@@ -242,6 +246,7 @@ class _Run:
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._room = asyncio.Semaphore(MOST_AT_ONCE)
         self._greeted: asyncio.Future[Greeting] = asyncio.get_running_loop().create_future()
+        self.on_end: Callable[[], object] = lambda: None
         self._why = ""
         self._last = ""
         self._tasks = [
@@ -302,6 +307,8 @@ class _Run:
                 return await future
             finally:
                 self._waiting.pop(number, None)
+                if not future.cancel() and not future.cancelled():
+                    future.exception()  # nobody may have waited for it
                 self._talk.forget(number)
 
     async def _read(self) -> None:
@@ -327,7 +334,8 @@ class _Run:
         assert self._process.stderr is not None
         with contextlib.suppress(OSError):
             while data := await self._process.stderr.read(4096):
-                text = data.decode(errors="replace").strip()
+                if not (text := data.decode(errors="replace").strip()):
+                    continue
                 self._last = "".join(c if c.isprintable() else " " for c in text[-300:])
                 log.info("plugin %s: %s", self._process.pid, text[:2000])
 
@@ -336,6 +344,7 @@ class _Run:
         if self._why:
             return
         self._why = why
+        self.on_end()
         self._signal(signal.SIGKILL)
         self._fail()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import hmac
@@ -22,6 +23,7 @@ DEFAULT_SIZE = 16 << 20
 DEFAULT_KEPT = 8
 FIRST = "0" * 64
 LONGEST = 1 << 22
+SEAL = b',"digest":"'
 
 
 class AuditLog:
@@ -104,17 +106,21 @@ class AuditLog:
 
     def write(self, ctx: hooks.HookContext, **instead: Any) -> None:
         """Append a context, with other values for some of its fields."""
-        event = {**plain(ctx), **instead}
+        fields = dataclasses.fields(ctx)
+        event = {f.name: plain(getattr(ctx, f.name)) for f in fields if f.name not in instead}
         with self._locked() as file:
             if self._end > self._size:
                 file = self._rotate()
-            line = sealed(event, ctx.hook, self._number + 1, self._last, self._key)
-            data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+            line = {
+                "number": self._number + 1, "time": round(time.time(), 6), "hook": ctx.hook,
+                **event, **instead, "before": self._last,
+            }  # fmt: skip
+            data, digest = sealed(line, self._key)
             if os.write(file, data) != len(data):
                 raise OSError("the audit log could not be written")
             if self._sync:
                 os.fdatasync(file)
-            self._number, self._last = self._number + 1, line["digest"]
+            self._number, self._last = self._number + 1, digest
             self._end = os.fstat(file).st_size
 
     def close(self) -> None:
@@ -194,21 +200,17 @@ def numbered(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name}.{number}") if number else path
 
 
-def sealed(
-    event: dict[str, Any], hook: str, number: int, before: str, key: bytes | None
-) -> dict[str, Any]:
-    """A line with its digest, which covers all of it and the digest of the one before."""
-    line = {"number": number, "time": round(time.time(), 6), "hook": hook, **event,
-            "before": before}  # fmt: skip
-    return {**line, "digest": digest(line, key)}
+def sealed(line: dict[str, Any], key: bytes | None) -> tuple[bytes, str]:
+    """A line as it is written, and its digest, which is of all that stands before it."""
+    body = json.dumps(line, separators=(",", ":")).encode()[:-1]
+    made = _digest(body, key)
+    return body + SEAL + made.encode() + b'"}\n', made
 
 
-def digest(line: dict[str, Any], key: bytes | None) -> str:
-    """The digest of a line that has none yet."""
-    data = json.dumps(line, sort_keys=True, separators=(",", ":")).encode()
+def _digest(body: bytes, key: bytes | None) -> str:
     if key is not None:
-        return hmac.new(key, data, hashlib.sha256).hexdigest()
-    return hashlib.sha256(data).hexdigest()
+        return hmac.new(key, body, hashlib.sha256).hexdigest()
+    return hashlib.sha256(body).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -241,13 +243,12 @@ def verify(path: str | os.PathLike[str], *, key: bytes | None = None) -> Verifie
         with each.open("rb") as file:
             for place, raw in enumerate(file, 1):
                 where = f"{each}:{place}"
+                body, _, end = raw.rpartition(SEAL)
                 try:
                     line = json.loads(raw)
-                    said = line.pop("digest")
-                    number, link = line["number"], line["before"]
-                    right = raw.endswith(b"\n") and hmac.compare_digest(
-                        str(said), digest(line, key)
-                    )
+                    said, number, link = str(line["digest"]), line["number"], line["before"]
+                    whole = end == said.encode() + b'"}\n'
+                    right = whole and hmac.compare_digest(said, _digest(body, key))
                 except (ValueError, KeyError, TypeError, AttributeError):
                     return Verified(count, first, before, len(files), f"{where} is no line of it")
                 if not right:
