@@ -107,7 +107,7 @@ def discovered() -> list[Found]:
         try:
             kind = _load(name)
             hooks = tuple(hook for hook in HOOKS if callable(getattr(kind, hook, None)))
-            summary = (kind.__doc__ or "").strip().partition("\n")[0]
+            summary = " ".join((kind.__doc__ or "").partition("\n\n")[0].split())
         except Exception as failure:
             error = f"{type(failure).__name__}: {failure}"
         took = time.perf_counter() - began

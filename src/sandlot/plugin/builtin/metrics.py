@@ -160,7 +160,7 @@ def _samples(name: str, values: Iterable[tuple[Labels, float]]) -> list[str]:
     lines = []
     for labels, value in sorted(values):
         inside = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels)
-        lines.append(f"{name}{{{inside}}} {value:g}" if inside else f"{name} {value:g}")
+        lines.append(f"{name}{{{inside}}} {value:.15g}" if inside else f"{name} {value:.15g}")
     return lines
 
 
