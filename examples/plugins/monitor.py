@@ -5,16 +5,17 @@ Run it with Sandbox.create(..., plugin_processes=["python3 examples/plugins/moni
 
 import json
 import sys
+from typing import Any
 
 
-def on_exec(context):  # type: ignore[no-untyped-def]
+def on_exec(context: dict[str, Any]) -> dict[str, Any]:
     """Refuse one command, and give all others a variable more."""
     if any("shutdown" in word for word in context["argv"]):
         return {"refuse": "this stays on"}
     return {"change": {"env": {**context["env"], "MONITORED": "1"}}}
 
 
-def on_stop(context):  # type: ignore[no-untyped-def]
+def on_stop(context: dict[str, Any]) -> dict[str, Any]:
     """Standard error is for people."""
     print(f"{context['sandbox']} ran for {context['duration']:.1f} s", file=sys.stderr)
     return {}
@@ -23,7 +24,7 @@ def on_stop(context):  # type: ignore[no-untyped-def]
 HOOKS = {"on_exec": on_exec, "on_stop": on_stop}
 
 
-def send(answer):  # type: ignore[no-untyped-def]
+def send(answer: dict[str, Any]) -> None:
     """One line for each answer, at once."""
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()

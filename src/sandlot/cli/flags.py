@@ -13,6 +13,7 @@ FLAGS = {
     "stop_grace": "--stop-timeout", "pids": "--pids-limit", "labels": "--label",
     "connections": "--connections", "bandwidth": "--bandwidth", "platform": "--platform",
     "pull": "--pull", "detached": "--detach", "volumes": "-v",
+    "plugins": "--plugin", "plugin_processes": "--plugin-process",
 }  # fmt: skip
 """Arguments of `Sandbox.create`, and the flags of `run` that stand for them."""
 _BOTH = re.compile(r"\b\w+=\w* or (?=--?\w)")

@@ -50,6 +50,8 @@ COMMANDS = {
     "port": ("network", "Show where published ports are on the host"),
     "image": ("image", "Build, fetch, load, save, list and remove images"),
     "pool": ("pool", "Keep sandboxes ready that are taken in milliseconds"),
+    "plugins": ("plugins", "List plugins, and try those that are programs"),
+    "audit": ("plugins", "Check audit logs"),
     "doctor": ("doctor", "Say what this machine can do, and what mends the rest"),
     "completion": ("completion", "Print the completion script for a shell"),
 }

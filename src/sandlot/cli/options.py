@@ -114,7 +114,22 @@ def making(options: dict[str, Any]) -> dict[str, Any]:
         "upstream_ca": options["upstream_ca"] or "",
         "inspect": list(options["inspect"]),
         "volumes": volumes_of(options),
+        "plugins": list(options["plugin"]),
+        "plugin_processes": plugin_processes(options["plugin_process"]),
     }
+
+
+def plugin_processes(texts: tuple[str, ...]) -> list[Any]:
+    """What `--plugin-process` says: a command, after `open:` when it may be left out."""
+    if not texts:
+        return []
+    from sandlot.plugin.process import PluginProcess
+
+    return [
+        PluginProcess(text.removeprefix("open:"),
+                      on_failure="open" if text.startswith("open:") else "closed")
+        for text in texts
+    ]  # fmt: skip
 
 
 POLICY_FLAGS = ("allow", "deny", "network", "hidden_names")
@@ -259,6 +274,18 @@ def machine_options(function: F) -> F:
     for option in (
         click.option(
             "-l", "--label", multiple=True, metavar="KEY=VALUE", help="A label, for listings."
+        ),
+        click.option(
+            "--plugin-process",
+            multiple=True,
+            metavar="COMMAND",
+            help="A program that is a plugin; open:COMMAND is left out when it fails.",
+        ),
+        click.option(
+            "--plugin",
+            multiple=True,
+            metavar="NAME[=ARG]",
+            help="A plugin, in the order of these flags; `sandlot plugins` lists them.",
         ),
         click.option("--max-duration", metavar="TIME", help="Stop it after this time in any case."),
         click.option(

@@ -226,7 +226,7 @@ def test_what_cannot_be_a_program_is_refused() -> None:
         {"start_timeout": -1},
     ):
         with pytest.raises(ConfigError):
-            PluginProcess("x", **options)  # type: ignore[arg-type]
+            PluginProcess("x", **options)
 
 
 def test_a_record_keeps_all_of_it(tmp_path: Path) -> None:

@@ -225,11 +225,12 @@ class Verified:
     problem: str = ""
 
 
-def verify(path: str | os.PathLike[str], *, key: bytes | None = None) -> Verified:
+def verify(path: str | os.PathLike[str], *, key: bytes | None = None, head: str = "") -> Verified:
     """Check a log, with the older files of it that are there, the oldest first.
 
     Lines that are missing at the end, or all of an old file, leave no trace in what remains: compare
-    `head` and `first` with what was noted before.
+    `head` and `first` with what was noted before. With `head`, a line that has it as its digest has
+    to be there.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -239,6 +240,7 @@ def verify(path: str | os.PathLike[str], *, key: bytes | None = None) -> Verifie
     while numbered(newest, len(files)).exists():
         files.append(numbered(newest, len(files)))
     count, first, before, expected = 0, 0, "", 0
+    missed = bool(head)
     for each in reversed(files):
         with each.open("rb") as file:
             for place, raw in enumerate(file, 1):
@@ -263,4 +265,6 @@ def verify(path: str | os.PathLike[str], *, key: bytes | None = None) -> Verifie
                         count, first, before, len(files), f"{problem} are missing or were moved"
                     )
                 count, before, expected = count + 1, said, number + 1
-    return Verified(count, first, before, len(files))
+                missed = missed and said != head
+    problem = f"no line has the digest {head}" if missed else ""
+    return Verified(count, first, before, len(files), problem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,9 +47,10 @@ def test_deny_comes_first_and_words_may_be_given_apart() -> None:
 
 
 def test_wrong_ones() -> None:
+    wrong: Any
     for wrong in ([""], ["'"], [[]], [[1]]):
         with pytest.raises(ConfigError):
-            CommandPolicy(allow=wrong)  # type: ignore[arg-type]
+            CommandPolicy(allow=wrong)
     with pytest.raises(ConfigError):
         CommandPolicy()
 

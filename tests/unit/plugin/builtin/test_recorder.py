@@ -14,8 +14,8 @@ EXEC = ExecContext(sandbox="my box", id=1, argv=("sh", "-c", "ls"), tty=(24, 80)
 END = ExecEndContext(sandbox="my box", id=1, argv=("sh",), exit_code=0, duration=1)
 
 
-def terminal(kind: str, data: bytes = b"", **size: int) -> TerminalContext:
-    return TerminalContext(sandbox="my box", id=1, kind=kind, data=data, **size)
+def terminal(kind: str, data: bytes = b"", rows: int = 0, columns: int = 0) -> TerminalContext:
+    return TerminalContext(sandbox="my box", id=1, kind=kind, data=data, rows=rows, columns=columns)
 
 
 def casts(folder: Path) -> list[list[object]]:
