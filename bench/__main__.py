@@ -23,6 +23,7 @@ from bench import (
     life,
     network,
     phases,
+    plugins,
     pull,
     sandboxes,
     snapshots,
@@ -49,6 +50,7 @@ BENCHES = {
     **phases.BENCHES,
     **volumes.BENCHES,
     **volume_work.BENCHES,
+    **plugins.BENCHES,
 }
 
 

@@ -7,6 +7,7 @@ python docs/make_reference.py --check   fails when one of them would change
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import re
 import sys
@@ -137,11 +138,54 @@ def docker_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+_HOOKS = (
+    "A plugin is an object with some of these methods, each of which is given its context, which "
+    "can be imported from `sandlot`; [the guide](../guides/plugins.md) shows them at work."
+)
+_KINDS = (
+    "*asks*: the plugin may raise `Refuse`, and return the context with other values in the "
+    "fields that it may change. *tells*: it has happened, and nobody waits for the answer."
+)
+
+
+def hooks_page() -> str:
+    """docs/reference/hooks.md."""
+    from sandlot.plugin.hooks import CONTEXTS, HookContext
+
+    parts = [
+        "# Hooks of plugins",
+        _NOTE,
+        _HOOKS,
+        _KINDS,
+        f"Every context has `sandbox` and `caller_id`. {' '.join(_text(HookContext).split()[4:])}",
+    ]
+    rows = ["| hook | context | | may change | programs too |", "|---|---|---|---|---|"]
+    for context in CONTEXTS:
+        changes = ", ".join(f"`{name}`" for name in context.changes)
+        rows.append(
+            f"| `{context.hook}` | `{context.__name__}` | {'asks' if context.asks else 'tells'} "
+            f"| {changes} | {'yes' if context.remote else 'no'} |"
+        )
+    parts.append("\n".join(rows))
+    for context in CONTEXTS:
+        told = _text(context).partition(": ")[2]
+        fields = [f for f in dataclasses.fields(context) if f.name not in ("sandbox", "caller_id")]
+        listed = ["| field | type |", "|---|---|"]
+        listed += [f"| `{f.name}` | `{f.type}` |".replace(" | None", " or None") for f in fields]
+        parts += [f"## `{context.hook}`", f"`{context.__name__}`: {told}", "\n".join(listed)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _text(kind: type) -> str:
+    return inspect.getdoc(kind) or ""
+
+
 PAGES = {
     "cli.md": cli_page,
     "errors.md": errors_page,
     "environment.md": environment_page,
     "docker.md": docker_page,
+    "hooks.md": hooks_page,
 }
 
 

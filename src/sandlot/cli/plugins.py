@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
@@ -108,7 +108,7 @@ def audit() -> None:
 @click.option("--json", "json_", is_flag=True, help="As JSON.")
 @click.pass_context
 def verify(
-    ctx: click.Context, file: str, key_file: click.utils.LazyFile | None, head: str | None,
+    ctx: click.Context, file: str, key_file: BinaryIO | None, head: str | None,
     json_: bool,
 ) -> None:  # fmt: skip
     """Check that no line of FILE, and of the older FILE.1, FILE.2, was changed, moved or left out.

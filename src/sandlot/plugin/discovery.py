@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,6 @@ def named(name: str, argument: str = "", folder: Path | None = None) -> object:
 
 def discovered() -> list[Found]:
     """All plugins that can be named, by name. Each is imported."""
-    import sandlot
-
     found = []
     for name in names():
         began = time.perf_counter()
@@ -111,7 +110,7 @@ def discovered() -> list[Found]:
         except Exception as failure:
             error = f"{type(failure).__name__}: {failure}"
         took = time.perf_counter() - began
-        package, version = "sandlot", sandlot.__version__
+        package, version = "sandlot", version_of("sandlot")
         if name not in BUILTIN and (dist := _entry_points()[name].dist) is not None:
             package, version = dist.name, dist.version
         found.append(

@@ -10,6 +10,7 @@ import shlex
 import signal
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -260,8 +261,6 @@ class _Run:
         Raises:
             OSError, TimeoutError, Breach
         """
-        import sandlot
-
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
             *spec.argv, stdin=pipe, stdout=pipe, stderr=pipe, cwd=spec.folder,
@@ -270,7 +269,7 @@ class _Run:
         run = cls(process)
         try:
             async with asyncio.timeout(spec.start_timeout):
-                await run._send(Conversation.hello(sandbox, sandlot.__version__))
+                await run._send(Conversation.hello(sandbox, version("sandlot")))
                 run.greeting = await asyncio.shield(run._greeted)
         except TimeoutError:
             await run.end(patience=0)

@@ -26,8 +26,7 @@ from sandlot.state.lock import FileLock, is_held
 class SandboxRecord:
     """What a sandbox was made with. Sizes in bytes, times in seconds, `created` since 1970.
 
-    0 and empty mean: no limit of its own. `restart` is `no`, `on-failure[:N]`, `always` or
-    `unless-stopped`.
+    0 and empty: no limit of its own. `restart`: `no`, `on-failure[:N]`, `always`, `unless-stopped`.
     """
 
     id: str

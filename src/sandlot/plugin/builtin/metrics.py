@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -176,9 +177,7 @@ def _instruments() -> dict[str, Any]:
             "opentelemetry=True needs the package opentelemetry-api",
             hint="use `pip install 'sandlot[opentelemetry]'`",
         ) from None
-    import sandlot
-
-    meter = metrics.get_meter("sandlot", sandlot.__version__)
+    meter = metrics.get_meter("sandlot", version("sandlot"))
     found: dict[str, Any] = {
         name: meter.create_counter(name.removesuffix("_total"), description=text)
         for name, text in COUNTERS.items()
