@@ -107,12 +107,11 @@ class Chain:
     def _refusal(self, name: str, context: HookContext, error: Exception) -> Refuse:
         what = context.subject()
         if isinstance(error, Refuse):
-            kind = type(error)
             reason = error.reason
             if not isinstance(error, PluginFailed):
                 message = f"{what} was refused by {name}: {reason}"
                 self._refused(name, context, reason, failed=False)
-                return kind(message, hint=error.hint, plugin=name, reason=reason)
+                return Refuse(message, hint=error.hint, plugin=name, reason=reason)
         else:
             reason = f"{type(error).__name__}: {error}"
         self._refused(name, context, reason, failed=True)
