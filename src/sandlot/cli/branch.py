@@ -16,6 +16,8 @@ from sandlot.cli.options import (
     environment,
     labels,
     network_of,
+    plugin_options,
+    plugin_processes,
     process_options,
     reach_options,
     secrets_of,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from sandlot.sandbox.restoring import Changes
     from sandlot.sandbox.sandbox import Sandbox
 
+_no_plugins = click.option("--no-plugins", is_flag=True, help="Without the plugins that it had.")
 _ADVICE = "memory is as it was saved: save a sandbox that was made with more"
 
 
@@ -36,6 +39,8 @@ _ADVICE = "memory is as it was saved: save a sandbox that was made with more"
 )
 @reach_options
 @process_options
+@plugin_options
+@_no_plugins
 @click.option("--timeout", metavar="TIME", help="Kill the command after this time, such as 10m.")
 @click.option(
     "--disk-only", is_flag=True, help="Its disk in a new machine, not the programs that ran."
@@ -131,13 +136,19 @@ def _changes(options: dict[str, Any]) -> Changes:
     from sandlot.sandbox.restoring import Changes
 
     limits = {name: options.get(name) for name in ("idle_timeout", "max_duration")}
+    plugins: dict[str, Any] = {}
+    if options["no_plugins"] or options["plugin"] or options["plugin_process"]:
+        plugins = {
+            "plugins": list(options["plugin"]),
+            "plugin_processes": plugin_processes(options["plugin_process"]),
+        }
     return Changes(
         env=environment(options["env"], options["env_file"]), hostname=options["hostname"],
         network=network_of(options), ports=list(options["publish"]) or None,
         secrets=secrets_of(options["secret"], options["secret_file"]),
         labels=labels(options["label"]) if options["label"] else None, disk=options["disk"],
         volumes=volumes_of(options) or None,
-        detached=options["detach"], auto_remove=options["auto_remove"], **limits,
+        detached=options["detach"], auto_remove=options["auto_remove"], **limits, **plugins,
     )  # fmt: skip
 
 
@@ -145,6 +156,8 @@ def _changes(options: dict[str, Any]) -> Changes:
     epilog="Examples: sandlot fork box; sandlot fork --name try -n 3 -e SEED=7 box",
 )
 @reach_options
+@plugin_options
+@_no_plugins
 @click.option("--env-file", multiple=True, metavar="FILE", help="Read variables from a file.")
 @click.option(
     "-e", "--env", multiple=True, metavar="KEY[=VALUE]",

@@ -43,12 +43,15 @@ def _wrong(name: str, what: str, hint: str) -> SandboxError:
 
 
 @click.command(epilog="Example: sandlot start box")
+@click.option("--no-plugins", is_flag=True, help="Without the plugins that they had, from now on.")
 @click.argument("names", nargs=-1, required=True)
-def start(names: tuple[str, ...]) -> None:
+def start(names: tuple[str, ...], no_plugins: bool) -> None:
     """Start stopped sandboxes; each lives on by itself until it is stopped.
 
     One that runs already is left as it is.
     """
+    import dataclasses
+
     from sandlot.sandbox.keeper import start_keeper
     from sandlot.sandbox.sandbox import Sandbox
 
@@ -62,6 +65,9 @@ def start(names: tuple[str, ...]) -> None:
         if sandbox.status == "paused":
             raise _wrong(name, "paused", f"let it go on with `sandlot unpause {name}`")
         if sandbox.status not in ("running", "restarting"):
+            if no_plugins:
+                record = dataclasses.replace(sandbox.folder.record(), plugins=[])
+                sandbox.folder.write_record(record)
             await start_keeper(sandbox.name)
 
     _each(names, one)

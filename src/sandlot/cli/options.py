@@ -268,13 +268,9 @@ def network_options(function: F) -> F:
     return reach_options(function)
 
 
-def machine_options(function: F) -> F:
-    """What a sandbox gets, and what becomes of it."""
-    function = network_options(function)
+def plugin_options(function: F) -> F:
+    """Its plugins."""
     for option in (
-        click.option(
-            "-l", "--label", multiple=True, metavar="KEY=VALUE", help="A label, for listings."
-        ),
         click.option(
             "--plugin-process",
             multiple=True,
@@ -286,6 +282,18 @@ def machine_options(function: F) -> F:
             multiple=True,
             metavar="NAME[=ARG]",
             help="A plugin, in the order of these flags; `sandlot plugins` lists them.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def machine_options(function: F) -> F:
+    """What a sandbox gets, and what becomes of it."""
+    function = plugin_options(network_options(function))
+    for option in (
+        click.option(
+            "-l", "--label", multiple=True, metavar="KEY=VALUE", help="A label, for listings."
         ),
         click.option("--max-duration", metavar="TIME", help="Stop it after this time in any case."),
         click.option(

@@ -68,7 +68,7 @@ def opened(listed: Sequence[dict[str, Any]], objects: Sequence[object]) -> list[
             if not given:
                 raise ConfigError(
                     f"the plugin {each['given']} is an object of another program",
-                    hint="give plugins again with plugins=[...], or go without by plugins=[]",
+                    hint="give them again with plugins=[...], or go without: plugins=[] (--no-plugins)",
                 )
             found.append(given.pop(0))
         elif "process" in each:

@@ -213,7 +213,7 @@ def child_plugins(
         why = "which a detached sandbox cannot have" if changes.detached else "and not of this one"
         raise ConfigError(
             f"the plugin {objects[0]} is an object of a program, {why}",
-            hint="give others with plugins=[...], or go without by plugins=[]",
+            hint="give others with plugins=[...], or go without: plugins=[] (--no-plugins)",
         )
     return list(source.plugins), grants if objects else ()
 
