@@ -108,7 +108,6 @@ EXTRA_TESTS = {"wire/test_vectors.py", "network/test_attempts.py"}
 COVERED_ELSEWHERE = {
     "plugin/hooks.py": "tests/unit/plugin/test_chain.py",
     "plugin/builtin/arguments.py": "tests/unit/plugin/builtin/test_rate_limiter.py",
-    "sandbox/plugged.py": "tests/vm/test_plugins.py",
     "sandbox/visiting.py": "tests/vm/test_plugins.py",
     "wire/volumes.py": "tests/unit/wire/test_messages.py",
     "sandbox/volumes.py": "tests/vm/test_volumes.py",

@@ -122,6 +122,21 @@ async def test_plugins_of_an_attached_sandbox(image: str, tmp_path: Path) -> Non
         assert (code, out) == (7, "1\n")
         code, out, err = await sandlot("exec", sb.name, "echo", "forbidden")
         assert code == 125 and "refused by Guard: it is forbidden" in err and not out
+        visitor = await Sandbox.get(sb.name)
+        assert (await visitor.exec(["whoami"], stdin=b"x")).text == "nobody\n"
+        async with await visitor.spawn(["sh"], tty=True) as process:
+            await process.resize(40, 100)
+            await process.stdin.write("stty size; exit 5\n")
+            await process.stdout.read()
+            assert (await process.wait()).exit_code == 5
+        theirs = await visitor.spawn(["sh", "-c", "exit 6"], detached=True)
+        assert (await theirs.wait()).exit_code == 6
+        with pytest.raises(PluginFailed, match="a bug") as failed:
+            await visitor.spawn(["broken"], detached=True)
+        assert failed.value.plugin == "Guard"
+        with pytest.raises(Refuse, match="no snapshot") as refused:
+            await visitor.snapshot("no")
+        assert refused.value.plugin == "Guard"
         # A terminal, a job, a snapshot, a twin with the same plugins.
         async with await sb.spawn(["sh", "-c", "echo to the terminal"], tty=(30, 90)) as process:
             await process.stdout.read()
@@ -135,20 +150,25 @@ async def test_plugins_of_an_attached_sandbox(image: str, tmp_path: Path) -> Non
                 await twin.exec(["echo", "forbidden"])
             assert (await twin.exec("echo $MONITORED")).text == "1\n"
         async with asyncio.timeout(60):
-            while not any(end.exit_code == 3 for end in guard.ends):
+            while not {3, 5, 6, 7} <= {end.exit_code for end in guard.ends}:
                 await asyncio.sleep(0.01)
-        assert any(end.exit_code == 7 for end in guard.ends)  # seen through the door
     assert guard.kinds == ["start", "restore"]
-    (cast,) = (tmp_path / "casts").iterdir()
-    head, *events = [json.loads(each) for each in cast.read_text().splitlines()]
+    casts = [
+        [json.loads(line) for line in each.read_text().splitlines()]
+        for each in (tmp_path / "casts").iterdir()
+    ]
+    (head, *events), (other, *others) = sorted(casts, key=lambda cast: -int(cast[0]["width"]))
     assert (head["version"], head["width"], head["height"]) == (2, 90, 30)
     assert "to the terminal" in "".join(text for _, code, text in events if code == "o")
+    assert (other["width"], other["command"]) == (80, "sh")  # through the door
+    assert "40 100" in "".join(text for _, code, text in others if code == "o")
+    assert "100x40" in [text for _, code, text in others if code == "r"]
     checked = verify(log)
     assert not checked.problem and checked.lines > 20
     hooks = {json.loads(each)["hook"] for each in own.read_text().splitlines()}
     assert hooks == {"on_start", "on_stop", "on_exec", "on_connect", "on_fs", "on_snapshot"}
     text = metrics.render()
-    assert 'sandlot_refusals_total{hook="on_exec",plugin="Guard"} 4' in text
+    assert 'sandlot_refusals_total{hook="on_exec",plugin="Guard"} 5' in text
     assert "sandlot_running 0" in text
 
 

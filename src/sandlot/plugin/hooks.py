@@ -266,9 +266,10 @@ class FsContext(HookContext):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotContext(HookContext):
-    """`on_snapshot`: the running machine is about to be saved. `kind` is `"snapshot"`, with the
-    `name` and `tags` that were asked for (the name is empty when one will be chosen), or `"fork"`.
-    `Refuse` keeps it from being saved."""
+    """`on_snapshot`: the sandbox is about to be saved, also its disk alone. `kind` is `"snapshot"`,
+    with the `name` and `tags` that were asked for (the name is empty when one will be chosen), or
+    `"fork"`.
+    `Refuse` keeps it from being saved. The sleep of an idle one is not asked about."""
 
     hook: ClassVar[str] = "on_snapshot"
 

@@ -67,6 +67,10 @@ class Branching(Life):
             raise self._not_running(
                 "a stopped one has no memory: save its disk with disk_only=True (--disk-only)"
             )
+        if self._record.plugins:
+            from sandlot.sandbox.plugged import ask_about_stopped
+
+            await ask_about_stopped(self._folder.record(), self._plugins, name or "", tags)
         found = await save_stopped(self._host, self._folder, name, tags)
         return Snapshot(self._host, self._host.snapshots.find(found.id))
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from sandlot.network.http.events import RequestHead
     from sandlot.sandbox.owner import Owner
     from sandlot.secrets.substitution import Use
+    from sandlot.state.records import SandboxRecord
 
 
 def _text(data: bytes) -> str:
@@ -377,6 +378,30 @@ class Plugged:
             return self.chain.transferred(size)
         except Refuse as refusal:
             raise Stopped(refusal.message, "denied") from None
+
+
+async def ask_about_stopped(
+    record: SandboxRecord, objects: Sequence[object], name: str, tags: Sequence[str]
+) -> None:
+    """The disk of a sandbox that does not run is about to be saved.
+
+    Raises:
+        Refuse: a plugin does not let it.
+        ConfigError: a plugin is an object of another program.
+    """
+    plugins = opened(record.plugins, objects)
+    programs = [each for each in plugins if isinstance(each, ProcessPlugin)]
+    try:
+        for each in programs:
+            await each.begin(record.name, lambda _: None)
+        chain = Chain(record.name, plugins)
+        await chain.ask(
+            SnapshotContext(sandbox=record.name, name=name, disk_only=True, tags=tuple(tags))
+        )
+        await chain.settle()
+    finally:
+        for each in programs:
+            await each.end()
 
 
 async def _own(function: Any, *arguments: object) -> Any:
