@@ -183,7 +183,6 @@ COVERED_ELSEWHERE = {
     "cli/pool.py": "tests/vm/test_pool.py",
     "sandbox/pool.py": "tests/vm/test_pool.py",
     "sandbox/branching.py": "tests/vm/test_snapshot.py",
-    "sandbox/restoring.py": "tests/vm/test_snapshot.py",
     "sandbox/saving.py": "tests/vm/test_snapshot.py",
     "sandbox/snapshots.py": "tests/vm/test_snapshot.py",
     "sandbox/faults.py": "tests/vm/test_life.py",

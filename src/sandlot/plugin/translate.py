@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 from collections.abc import Mapping
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, TypeVar
 
@@ -14,20 +15,32 @@ from sandlot.plugin.hooks import HookContext
 C = TypeVar("C", bound=HookContext)
 
 
+_AS_IT_IS = frozenset({type(None), str, int, float, bool})
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(kind))
+
+
 def plain(value: Any) -> Any:
     """A context, or a part of one, ready for JSON: addresses are text, bytes are base64."""
-    if value is None or isinstance(value, str | int | float):
+    if type(value) in _AS_IT_IS:
         return value
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, IPv4Address | IPv6Address):
         return str(value)
     if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
+        return {key: plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
     if dataclasses.is_dataclass(value):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {name: plain(getattr(value, name)) for name in _names(type(value))}
+    if isinstance(value, (str, int, float)):  # a kind of one
+        return value
     raise TypeError(f"{type(value).__name__} is nothing for JSON")
 
 
@@ -45,10 +58,11 @@ def checked(name: str, value: Any) -> Any:
             raise ValueError("argv is empty")
         return tuple(value)
     if name == "env":
-        if not isinstance(value, Mapping) or not all(
-            _text(k) and k and "=" not in k and _text(v) for k, v in value.items()
-        ):
+        if not isinstance(value, Mapping):
             raise TypeError("env has to map names to text")
+        for each, text in value.items():
+            if not (_text(each) and each and "=" not in each and _text(text)):
+                raise TypeError("env has to map names to text")
         return dict(value)
     if name in ("workdir", "user"):
         if not _text(value):

@@ -26,7 +26,7 @@ class Event:
     """Something that happened to a sandbox. `time` is in seconds since 1970.
 
     `kind` is one of created, started, paused, resumed, oom, exited, restarting, stopped, renamed,
-    removed; `details` has what belongs to it, such as `exit_code`, `signal` or `reason`.
+    removed, plugin-failed; `details` has what belongs to it, such as `exit_code`, `signal` or `reason`.
     """
 
     time: float

@@ -60,3 +60,11 @@ def test_records_that_cannot_be_are_refused() -> None:
     for wrong in wrongs:
         with pytest.raises(SnapshotDamaged):
             checked_source(source(**wrong))
+
+
+def test_plugins_stay_behind_they_name_programs_of_the_host() -> None:
+    """Neither is one written down, nor taken from a file that has one."""
+    evil = source(plugins=[{"process": ["sh", "-c", "touch /tmp/x"], "on_failure": "open"}])
+    assert without_host(evil)["plugins"] == []
+    record, _ = checked_source(evil)
+    assert record.plugins == []
