@@ -21,16 +21,18 @@ from sandlot import (
     Network,
     PluginFailed,
     PluginProcess,
+    RateLimiter,
     Recorder,
     Refuse,
     Sandbox,
+    sync,
 )
 from sandlot.plugin.builtin.audit_log import verify
 from sandlot.plugin.builtin.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
-NODE = f"node {ROOT / 'examples' / 'plugins' / 'monitor.js'}"
-PYTHON = f"{sys.executable} {ROOT / 'examples' / 'plugins' / 'monitor.py'}"
+EXAMPLES = ROOT / "examples" / "plugins"
+PYTHON = f"{sys.executable} {EXAMPLES / 'monitor.py'}"
 
 
 class Audit:
@@ -92,13 +94,19 @@ async def sandlot(*words: str) -> tuple[int, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
-async def test_plugins_of_an_attached_sandbox(image: str, tmp_path: Path) -> None:
+async def test_plugins_of_an_attached_sandbox(
+    image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(EXAMPLES)
     guard, metrics = Guard(), Metrics()
     log, own = tmp_path / "audit.jsonl", tmp_path / "own.jsonl"
     made = Sandbox.create(
         image=image, memory="256M", network=Network.deny_all(), volumes={"/data": MemFs()},
-        plugins=[AuditLog(log), Audit(own), guard, metrics, Recorder(tmp_path / "casts")],
-        plugin_processes=[NODE],
+        plugins=[
+            AuditLog(log), RateLimiter(max_exec_per_sec=100), Audit(own), guard, metrics,
+            Recorder(tmp_path / "casts"),
+        ],
+        plugin_processes=["node ./monitor.js"],
     )  # fmt: skip
     async with made as sb:
         assert (await sb.exec(["whoami"])).text == "nobody\n"
@@ -193,6 +201,23 @@ async def test_plugins_of_a_detached_sandbox(image: str, tmp_path: Path) -> None
         "on_start", "on_exec", "on_exec",
     ]  # fmt: skip
     assert verify(log).lines == len(lines)
+
+
+def test_the_facade_has_them_too(image: str) -> None:
+    with sync.Sandbox.create(image=image, memory="256M", plugins=[Guard()]) as sb:
+        with pytest.raises(Refuse, match="forbidden"):
+            sb.exec(["echo", "forbidden"])
+        sb.stop()
+        sb.start()
+        with pytest.raises(Refuse, match="forbidden"):
+            sb.exec(["echo", "forbidden"])
+        with pytest.raises(Refuse, match="no snapshot"):
+            sb.snapshot("no")
+        sb.stop()
+        with pytest.raises(Refuse, match="no snapshot"):
+            sb.snapshot("no", disk_only=True)
+        sb.start(plugins=[])
+        assert sb.exec(["echo", "forbidden"]).text == "forbidden\n"
 
 
 async def test_a_program_that_does_not_start_fails_closed_or_is_left_out(image: str) -> None:

@@ -67,7 +67,8 @@ class Visits:
                 self._running[number] = running
                 request = _request(request, command)
         finally:
-            self._deciding.pop(number).set()
+            if deciding := self._deciding.pop(number, None):
+                deciding.set()
         if running is None:
             yield request, None, None
             return
@@ -75,7 +76,7 @@ class Visits:
         try:
             yield request, life.said, life.told
         finally:
-            del self._running[number]
+            self._running.pop(number, None)
             life.over()
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from sandlot.errors import GuestProtocolError, SandboxDied
+from sandlot.errors import GuestProtocolError, PluginFailed, Refuse, SandboxDied
 from sandlot.guest.process import GuestProcess, exec_error
 from sandlot.guest.session import Command
 from sandlot.wire.messages import Exec, Exited, Failed, Message, Ok, Resize, Signal, Started, Stdio
@@ -170,3 +170,15 @@ def test_refusals_carry_the_remedy(code: str, text: str, says: str, hint: str) -
 
 def test_a_whole_line_as_one_word() -> None:
     assert "sh -c" in exec_error(Failed(code="not-found"), "ls -la").hint
+
+
+def test_what_a_plugin_refused_is_told_and_any_text_is_a_refusal() -> None:
+    text = '{"message": "no", "plugin": "guard", "reason": "because", "failed": "False"}'
+    refusal = exec_error(Failed(code="refused", text=text), "ls")
+    assert isinstance(refusal, Refuse) and not isinstance(refusal, PluginFailed)
+    assert (refusal.message, refusal.plugin, refusal.reason) == ("no", "guard", "because")
+    failed = exec_error(Failed(code="refused", text='{"failed": "True"}'), "ls")
+    assert isinstance(failed, PluginFailed)
+    for wrong in ("", "x", "[]", "[" * 100_000, '{"message": {"\x1b": 1}}', "null"):
+        error = exec_error(Failed(code="refused", text=wrong), "ls")
+        assert isinstance(error, Refuse) and error.message.isprintable()
