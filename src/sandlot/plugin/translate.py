@@ -37,8 +37,8 @@ def plain(value: Any) -> Any:
         return {key: plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
-    kind: Any = type(value)
-    if dataclasses.is_dataclass(kind):
+    if dataclasses.is_dataclass(value):
+        kind: Any = type(value)
         return {name: plain(getattr(value, name)) for name in _names(kind)}
     if isinstance(value, (str, int, float)):  # a kind of one
         return value
