@@ -248,10 +248,10 @@ def verify(path: str | os.PathLike[str], *, key: bytes | None = None, head: str 
                 body, _, end = raw.rpartition(SEAL)
                 try:
                     line = json.loads(raw)
-                    said, number, link = str(line["digest"]), line["number"], line["before"]
+                    said, number, link = str(line["digest"]), int(line["number"]), line["before"]
                     whole = end == said.encode() + b'"}\n'
                     right = whole and hmac.compare_digest(said, _digest(body, key))
-                except (ValueError, KeyError, TypeError, AttributeError):
+                except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                     return Verified(count, first, before, len(files), f"{where} is no line of it")
                 if not right:
                     return Verified(count, first, before, len(files), f"{where} was changed")

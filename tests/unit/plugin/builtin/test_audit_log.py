@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sandlot import AuditLog, ConfigError, ExecContext, StopContext
-from sandlot.plugin.builtin.audit_log import verify
+from sandlot.plugin.builtin.audit_log import sealed, verify
+
+json_values = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9)
+)
 
 EXEC = ExecContext(sandbox="box", id=1, argv=("ls", "-l"), env={"B": "secret", "A": "1"})
 STOP = StopContext(sandbox="box", reason="stopped")
@@ -61,6 +69,24 @@ def test_every_change_shows(tmp_path: Path, change: object, where: str, key: byt
     path.write_bytes(change(path.read_bytes()))  # type: ignore[operator]
     problem = verify(path, key=key).problem
     assert where in problem, problem
+
+
+@given(st.lists(st.binary(max_size=80) | st.sampled_from([b"[" * 100_000, b"[]", b"7", b'"x"'])))
+def test_any_file_is_checked(lines: list[bytes]) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(b"\n".join(lines))
+        file.flush()
+        found = verify(file.name)
+        assert found.lines == 0 and (found.problem or not b"\n".join(lines))
+
+
+@given(st.dictionaries(st.sampled_from(["number", "before", "x"]), json_values, max_size=3))
+def test_a_line_that_was_sealed_by_another(line: dict[str, Any]) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(sealed({"number": 1, "before": ""}, None)[0] + sealed(line, None)[0])
+        file.flush()
+        found = verify(file.name)
+        assert found.lines in (1, 2) and (found.problem or found.lines == 2)
 
 
 def test_with_a_key_nobody_else_can_write_it_anew(tmp_path: Path) -> None:
