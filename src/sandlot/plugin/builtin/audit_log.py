@@ -50,9 +50,9 @@ class AuditLog:
         keep: int = DEFAULT_KEPT, key: bytes | None = None, sync: bool = False,
     ) -> None:  # fmt: skip
         self._file = -1
-        if max_bytes < 1024 or keep < 0:
+        if max_bytes < 1024 or keep < 1:
             raise ConfigError(
-                "max_bytes of an AuditLog is at least 1024, keep at least 0",
+                "max_bytes of an AuditLog is at least 1024, keep at least 1",
                 hint="leave them out for 8 files of 16 MiB",
             )
         self.path = Path(path).absolute()
@@ -108,20 +108,24 @@ class AuditLog:
         """Append a context, with other values for some of its fields."""
         fields = dataclasses.fields(ctx)
         event = {f.name: plain(getattr(ctx, f.name)) for f in fields if f.name not in instead}
+        while not self._written({"hook": ctx.hook, **event, **instead}):
+            pass
+
+    def _written(self, event: dict[str, Any]) -> bool:
+        """Whether it is written down now; otherwise the file was put aside, for another."""
         with self._locked() as file:
             if self._end > self._size:
-                file = self._rotate()
-            line = {
-                "number": self._number + 1, "time": round(time.time(), 6), "hook": ctx.hook,
-                **event, **instead, "before": self._last,
-            }  # fmt: skip
-            data, digest = sealed(line, self._key)
+                self._put_aside()
+                return False
+            head = {"number": self._number + 1, "time": round(time.time(), 6)}
+            data, digest = sealed({**head, **event, "before": self._last}, self._key)
             if os.write(file, data) != len(data):
                 raise OSError("the audit log could not be written")
             if self._sync:
                 os.fdatasync(file)
             self._number, self._last = self._number + 1, digest
             self._end = os.fstat(file).st_size
+        return True
 
     def close(self) -> None:
         """Let go of the file; the next line opens it again."""
@@ -181,18 +185,13 @@ class AuditLog:
         except (ValueError, KeyError, TypeError):
             raise OSError(f"{self.path} is no audit log, or was damaged") from None
 
-    def _rotate(self) -> int:
+    def _put_aside(self) -> None:
+        """Make it an older one. Whoever is first writes to the next, after what is now the newest."""
         for number in range(self._keep, 0, -1):
             newer = numbered(self.path, number - 1)
             if newer.exists():
                 newer.replace(numbered(self.path, number))
-        if self._keep == 0:
-            self.path.unlink()
-        fresh = self._opened()
-        fcntl.flock(fresh, fcntl.LOCK_EX)
         self.close()
-        self._file, self._end = fresh, 0
-        return fresh
 
 
 def numbered(path: Path, number: int) -> Path:
