@@ -6,6 +6,7 @@ General layout, from what users hold down to the wire:
 
     cli        the command line, one file per group of commands
     sync       the same API without `await`
+    fleet      the sandboxes that one Sandboxfile declares: file, plan, execution
     build      images from Dockerfiles
     sandbox    Sandbox, Process, results; the keeper of a detached one, the door to a running one
     volume     what is mounted where; named volumes: the store, what they may hold
@@ -46,6 +47,7 @@ from sandlot.errors import (
     FileIsDirectory,
     FileNotDirectory,
     FileNotFound,
+    FleetError,
     GuestProtocolError,
     HostError,
     ImageError,
@@ -60,6 +62,7 @@ from sandlot.errors import (
     ResourceError,
     SandboxDied,
     SandboxError,
+    SandboxfileError,
     SandboxNotFound,
     SecretUnavailable,
     SnapshotDamaged,
@@ -88,6 +91,7 @@ if TYPE_CHECKING:
     from sandlot.filesystem.readonly import ReadOnly
     from sandlot.filesystem.simple import SimpleFileSystem
     from sandlot.filesystem.types import Attr, Context, DirEntry, Entry, Opened, SetAttr, Statistics
+    from sandlot.fleet.fleet import Fleet
     from sandlot.guest.jobs import JobOutput
     from sandlot.guest.process import ExitStatus, InputStream, OutputStream
     from sandlot.image import Image, ImageConfig, ImageStore
@@ -131,6 +135,7 @@ _LAZY = {
     "FileInfo": "sandlot.files.info",
     "FileReader": "sandlot.files.streams",
     "Files": "sandlot.files.files",
+    "Fleet": "sandlot.fleet.fleet",
     "Flow": "sandlot.network.flow",
     "Image": "sandlot.image",
     "ImageConfig": "sandlot.image",
@@ -210,6 +215,8 @@ __all__ = [
     "FileState",
     "FileSystem",
     "Files",
+    "Fleet",
+    "FleetError",
     "Flow",
     "FlowRecord",
     "FsspecFs",
@@ -252,6 +259,7 @@ __all__ = [
     "SandboxInfo",
     "SandboxNetwork",
     "SandboxNotFound",
+    "SandboxfileError",
     "Secret",
     "SecretUnavailable",
     "SetAttr",
