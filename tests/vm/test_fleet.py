@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ sandboxes:
     ports: ["8000"]
     scripts:
       start: exec python3 -m http.server 8000
-      test: echo "$$LEVEL" "$$@"
+      test: echo "$$LEVEL"
     health:
       command: python3 -c 'import urllib.request as u; u.urlopen("http://127.0.0.1:8000")'
       interval: 1s
@@ -44,7 +45,7 @@ sandboxes:
     image: {image}
     memory: 256M
     env: {{LEVEL: "{level}"}}
-    scripts: {{start: "{worker}", level: 'echo "$$LEVEL" "$$@"'}}
+    scripts: {{start: "{worker}", level: 'echo "$$LEVEL"'}}
     depends_on: {{api: {{condition: healthy}}}}
 """
 
@@ -126,3 +127,153 @@ async def test_three_come_up_are_changed_and_go_down(folder: Path, image: str) -
     assert sandlot("fleet", "exec", "db", "cat", "/data/log")[0] == "kept\nkept\n"
     sandlot("down", "-v")
     assert not [r for _, r in VolumeStore.current().records() if r.name.startswith("test-fleet")]
+
+
+async def test_what_is_unhealthy_stops_its_dependents(folder: Path, image: str) -> None:
+    fleet = await Fleet.from_file(write(folder, image))
+    await fleet.up(["db"])
+    # The database is well still, and the next one never will be.
+    text = (folder / "Sandboxfile.yaml").read_text()
+    broken = text.replace("exec python3 -m http.server 8000", "echo no port for me >&2; exit 3")
+    (folder / "Sandboxfile.yaml").write_text(broken)
+    out, err = sandlot("up", "-d", status=125)
+    assert out == ""
+    assert "test-fleet-api: unhealthy: it is stopped (3)" in err
+    assert "  test-fleet-api | no port for me" in err
+    assert "test-fleet-worker: not started: test-fleet-api, which it needs, is not healthy" in err
+    shown = {each.member: each.status for each in await fleet.ps()}
+    assert shown == {"db": "running", "api": "stopped", "worker": "missing"}
+    # Mended, it goes on from there, twice at once.
+    (folder / "Sandboxfile.yaml").write_text(text)
+    command = [sys.executable, "-m", "sandlot.cli.main", "up", "-d"]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [(each.communicate()[1], each.returncode) for each in both]
+    assert [code for _, code in said] == [0, 0], said
+    assert sum(text.count("test-fleet-worker: started") for text, _ in said) == 1
+    assert [step.action for step in await fleet.plan()] == ["leave"] * 3
+    # A check that fails later stops what runs.
+    await fleet.exec("db", "rm /data/ready", check=True)
+    changed = text.replace("command: test -e /data/ready, interval: 1s, retries: 60",
+                           "command: test -e /data/ready, interval: 0.1s, retries: 1")  # fmt: skip
+    (folder / "Sandboxfile.yaml").write_text(changed)
+    with pytest.raises(FleetError) as caught:
+        await (await Fleet.from_file(folder / "Sandboxfile.yaml")).up()
+    assert caught.value.failures == {
+        "test-fleet-db": "unhealthy: its health check ended with 1",
+        "test-fleet-api": "stopped: test-fleet-db, which it needs, is not healthy",
+        "test-fleet-worker": "stopped: test-fleet-api, which it needs, did not start",
+    }
+    sandlot("down", "-v")
+
+
+async def test_a_compose_file(folder: Path, image: str) -> None:
+    (folder / "src").mkdir()
+    (folder / "src" / "app.py").write_text(
+        "import http.server, os\n"
+        "print('serving', os.environ['GREETING'], flush=True)\n"
+        "http.server.test(http.server.SimpleHTTPRequestHandler, port=8000)\n"
+    )
+    (folder / "Dockerfile").write_text(
+        f'FROM {image}\nCOPY src /app\nENV LEVEL=3\nWORKDIR /app\nCMD ["python3", "-u", "app.py"]\n'
+    )
+    (folder / "compose.yaml").write_text("""
+name: test-fleet-compose
+services:
+  web:
+    build: .
+    environment: {GREETING: "${GREETING:-hello}"}
+    ports: ["8000"]
+    mem_limit: 256m
+    healthcheck:
+      test: ["CMD", "python3", "-c", "import urllib.request as u; u.urlopen('http://localhost:8000')"]
+      interval: 1s
+      retries: 90
+    depends_on: {migrate: {condition: service_completed_successfully}}
+    networks: [back]
+  migrate:
+    build: .
+    command: ["sh", "-c", "echo migrated > /data/done"]
+    mem_limit: 256m
+    volumes: [db:/data]
+volumes: {db: }
+networks: {back: }
+""")
+    try:
+        _, err = sandlot("up", "-d", "-f", "compose.yaml")
+        assert "web: networks is left out" in err
+        assert "test-fleet-compose-migrate: completed" in err
+        out, _ = sandlot("fleet", "-f", "compose.yaml", "ps", "--json")
+        assert '"health": "healthy"' in out
+        out, _ = sandlot("fleet", "logs", "--file", "compose.yaml", "web")
+        assert "web | serving hello\n" in out
+        out, _ = sandlot("diff", "-f", "compose.yaml")
+        assert out == (
+            "leave test-fleet-compose-migrate (it has completed)\nleave test-fleet-compose-web\n"
+        )
+        # What was built anew is another image.
+        (folder / "src" / "app.py").write_text(
+            "import time\nprint('new', flush=True)\ntime.sleep(1e6)\n"
+        )
+        text = (folder / "compose.yaml").read_text()
+        (folder / "compose.yaml").write_text(text.replace("retries: 90", "disable: true"))
+        _, err = sandlot("up", "-d", "-f", "compose.yaml")
+        assert "test-fleet-compose-web: removed" in err
+        sandlot("down", "-v", "-f", "compose.yaml")
+    finally:
+        for name in ("web", "migrate"):
+            subprocess.run(
+                [sys.executable, "-m", "sandlot.cli.main", "image", "rm", "-f",
+                 f"test-fleet-compose-{name}"], capture_output=True,
+            )  # fmt: skip
+
+
+def test_in_the_foreground_output_is_shown_and_ctrl_c_stops_all(folder: Path, image: str) -> None:
+    (folder / "Sandboxfile.yaml").write_text(f"""
+name: test-fleet
+sandboxes:
+  one: {{image: {image}, memory: 256M, command: "echo from one; exec sleep 100000", replicas: 2}}
+""")
+    shown = subprocess.Popen(
+        [sys.executable, "-m", "sandlot.cli.main", "up"], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert shown.stdout is not None
+    lines = sorted(shown.stdout.readline() for _ in range(2))
+    assert lines == ["one-1 | from one\n", "one-2 | from one\n"]
+    shown.send_signal(signal.SIGINT)
+    _, err = shown.communicate(timeout=120)
+    assert shown.returncode == 130, err
+    assert "test-fleet-one-1: stopped" in err and "test-fleet-one-2: stopped" in err
+    states = {info.record.name: info.status for info in list_sandboxes()}
+    assert states["test-fleet-one-1"] == states["test-fleet-one-2"] == "stopped"
+    # Fewer replicas: what is too many is removed.
+    text = (folder / "Sandboxfile.yaml").read_text()
+    (folder / "Sandboxfile.yaml").write_text(text.replace("replicas: 2", "replicas: 1"))
+    out, _ = sandlot("diff", status=1)
+    assert out.splitlines()[0] == "remove test-fleet-one-2 (not in the file)"
+    sandlot("down")
+
+
+async def test_members_go_on_from_a_snapshot_and_forks_of_them_are_their_makers(
+    folder: Path, image: str
+) -> None:
+    async with Sandbox.create(image=image, memory="256M") as sb:
+        await sb.exec("echo warm > /tmp/state", check=True)
+        snapshot = await sb.snapshot("test-fleet-ready")
+    try:
+        (folder / "Sandboxfile.yaml").write_text("""
+name: test-fleet
+sandboxes:
+  worker: {from_snapshot: test-fleet-ready, memory: 256M, env: {A: 5}}
+""")
+        fleet = await Fleet.from_file()
+        await fleet.up()
+        assert (await fleet.exec("worker", "cat /tmp/state; echo $A")).text == "warm\n5\n"
+        assert [step.action for step in await fleet.plan()] == ["leave"]
+        sandlot("fork", "--name", "test-fleet-twin", "test-fleet-worker")
+        assert [step.action for step in await fleet.plan()] == ["leave"]
+        await fleet.down()
+        assert (await Sandbox.get("test-fleet-twin")).status == "running"
+        sandlot("rm", "-f", "test-fleet-twin")
+    finally:
+        await snapshot.remove(cascade=True)

@@ -22,6 +22,14 @@ FILE_OPTIONS = ("file", "project", "profiles")
 
 def file_options(function: F) -> F:
     """-f, -p and --profile: which fleet."""
+    return click.option(
+        "-f", "--file", metavar="FILE",
+        help="A Sandboxfile or a compose file; Sandboxfile.yaml or Sandboxfile otherwise.",
+    )(project_options(function))  # fmt: skip
+
+
+def project_options(function: F) -> F:
+    """-p and --profile."""
     for option in (
         click.option(
             "--profile", "profiles", multiple=True, metavar="PROFILE",
@@ -30,10 +38,6 @@ def file_options(function: F) -> F:
         click.option(
             "-p", "--project-name", "--name", "project", metavar="NAME",
             help="The name of the fleet; the file's, or its folder's otherwise.",
-        ),
-        click.option(
-            "-f", "--file", metavar="FILE",
-            help="A Sandboxfile or a compose file; Sandboxfile.yaml or Sandboxfile otherwise.",
         ),
     ):  # fmt: skip
         function = option(function)
@@ -288,10 +292,11 @@ def ls(json_: bool) -> None:
 
 
 @fleet.command(
-    epilog="Examples: sandlot fleet logs; sandlot fleet logs --follow api; sandlot fleet logs -n 20"
+    epilog="Examples: sandlot fleet logs; sandlot fleet logs -f api; sandlot fleet -f compose.yaml logs; sandlot fleet logs -n 20"
 )
-@file_options
-@click.option("--follow", is_flag=True, help="Go on until all have stopped.")
+@click.option("--file", metavar="FILE", help="A Sandboxfile or a compose file.")
+@project_options
+@click.option("-f", "--follow", is_flag=True, help="Go on until all have stopped.")
 @click.option("-n", "--tail", type=int, metavar="LINES", help="Only the last lines of each.")
 @click.option("--since", metavar="TIME", help="From this time ago (10m) or this date (ISO) on.")
 @click.option("--json", "json_", is_flag=True, help="One JSON object for each piece of output.")

@@ -12,6 +12,7 @@ from sandlot.fleet.health import last_words, until_healthy
 from sandlot.fleet.making import given_secrets, image, make
 from sandlot.fleet.planning import Step
 from sandlot.fleet.spec import FleetSpec, Member
+from sandlot.fleet.state import reached
 from sandlot.sandbox.sandbox import Sandbox
 
 Tell: TypeAlias = Callable[[str, str], object]
@@ -109,9 +110,9 @@ class Execution:
         if step.action not in ("remove", "recreate") or step.sandbox in self._failures:
             return
         try:
-            sandbox = await Sandbox.get(step.sandbox)
-            await sandbox.stop()
-            await sandbox.remove(volumes=True)
+            async with reached(step.sandbox) as sandbox:
+                await sandbox.stop()
+                await sandbox.remove(volumes=True)
         except SandboxNotFound:
             pass  # gone at this moment
         except SandboxError as error:
@@ -140,10 +141,10 @@ class Execution:
                 continue
             reason = f"not started: {name}, which it needs, {_unmet(condition)}"
             with contextlib.suppress(SandboxNotFound):
-                sandbox = await Sandbox.get(step.sandbox)
-                if sandbox.info().state.running:
-                    reason = f"stopped: {name}, which it needs, {_unmet(condition)}"
-                    await sandbox.stop()
+                async with reached(step.sandbox) as sandbox:
+                    if sandbox.info().state.running:
+                        reason = f"stopped: {name}, which it needs, {_unmet(condition)}"
+                        await sandbox.stop()
             self._fail(step.sandbox, reason)
             return False
         return True
@@ -159,9 +160,9 @@ class Execution:
                     raise
             self._tell(step.sandbox, "started")
         elif step.action == "start":
-            sandbox = await Sandbox.get(step.sandbox)
-            with contextlib.suppress(WrongState):  # it runs by now
-                await sandbox.start(secrets=given_secrets(member) or None)
+            async with reached(step.sandbox) as sandbox:
+                with contextlib.suppress(WrongState):  # it runs by now
+                    await sandbox.start(secrets=given_secrets(member) or None)
             self._tell(step.sandbox, "started")
         else:
             self._tell(step.sandbox, "unchanged" + (f", {step.reason}" if step.reason else ""))
@@ -179,14 +180,14 @@ class Execution:
         return await asyncio.shield(self._waits[key])
 
     async def _healthy(self, name: str) -> bool:
-        sandbox = await Sandbox.get(name)
         member = next(each for each in self._spec.members.values() if name in each.sandboxes)
-        if member.health is None or not sandbox.info().state.running:
-            return True  # it has completed
-        reason = await until_healthy(sandbox, member.health)
-        if reason:
-            self._fail(name, f"unhealthy: {reason}", await last_words(sandbox))
-            return False
+        async with reached(name) as sandbox:
+            if member.health is None or not sandbox.info().state.running:
+                return True  # it has completed
+            reason = await until_healthy(sandbox, member.health)
+            if reason:
+                self._fail(name, f"unhealthy: {reason}", await last_words(sandbox))
+                return False
         self._tell(name, "healthy")
         return True
 
@@ -205,10 +206,10 @@ class Execution:
         try:
             for other in step.needs:
                 await self._began[other]
-            sandbox = await Sandbox.get(step.sandbox)
-            await sandbox.stop(grace=grace)
-            if step.action == "remove":
-                await sandbox.remove(volumes=True)
+            async with reached(step.sandbox) as sandbox:
+                await sandbox.stop(grace=grace)
+                if step.action == "remove":
+                    await sandbox.remove(volumes=True)
             self._tell(step.sandbox, "removed" if step.action == "remove" else "stopped")
         except SandboxNotFound:
             pass  # gone at this moment

@@ -18,7 +18,7 @@ from sandlot.fleet.planning import Step, changes, plan, plan_end
 from sandlot.fleet.problems import nearest
 from sandlot.fleet.reading import default_file, read_fleet
 from sandlot.fleet.spec import FleetSpec, Member
-from sandlot.fleet.state import belonging, existing, wanted
+from sandlot.fleet.state import belonging, existing, reached, wanted
 from sandlot.sandbox.host import Host
 from sandlot.sandbox.sandbox import Sandbox
 from sandlot.state.lock import FileLock, locked
@@ -301,7 +301,8 @@ class Fleet:
             ConfigError, WrongState: as of `sandbox`.
             ExecError, ProcessError: as of `Sandbox.exec`.
         """
-        return await (await self.sandbox(member)).exec(command, timeout=timeout, check=check)
+        async with reached((await self.sandbox(member)).name) as sandbox:
+            return await sandbox.exec(command, timeout=timeout, check=check)
 
     async def run(
         self, script: str, arguments: Sequence[str] = (), *, member: str | None = None,
@@ -311,7 +312,7 @@ class Fleet:
 
         Args:
             script: its name under `scripts`.
-            arguments: words that come after it.
+            arguments: words that come after it, or where it says `"$@"`.
             member: which one, when several have the script.
             timeout, check: as of `exec`.
 
@@ -345,9 +346,12 @@ class Fleet:
                 hint=f"name one: --in {having[0]}",
             )
         line = self._spec.members[having[0]].model.scripts[script]
-        if arguments:
-            return member or having[0], ["/bin/sh", "-c", f'{line} "$@"', script, *arguments]
-        return member or having[0], ["/bin/sh", "-c", line]
+        if arguments and not any(each in line for each in ("$@", "$*", "$1")):
+            line += ' "$@"'
+        words = (
+            ["/bin/sh", "-c", line, script, *arguments] if arguments else ["/bin/sh", "-c", line]
+        )
+        return member or having[0], words
 
     async def logs(
         self, members: Sequence[str] = (), *, follow: bool = False, tail: int | None = None,
@@ -487,7 +491,8 @@ class Fleet:
         if member.health is None or status != "running":
             return ""
         try:
-            reason = await check(await Sandbox.get(sandbox), member.health)
+            async with reached(sandbox) as found:
+                reason = await check(found, member.health)
         except SandboxError:
             return UNHEALTHY
         return UNHEALTHY if reason else HEALTHY

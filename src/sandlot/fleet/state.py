@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 from sandlot.errors import ImageError, NameTaken, SandboxError
 from sandlot.fleet.planning import Existing, Wanted
@@ -18,6 +20,22 @@ from sandlot.fleet.spec import (
 )
 from sandlot.sandbox.host import Host
 from sandlot.sandbox.listing import SandboxInfo, list_sandboxes
+from sandlot.sandbox.sandbox import Sandbox
+
+
+@contextlib.asynccontextmanager
+async def reached(name: str) -> AsyncIterator[Sandbox]:
+    """A sandbox by name, whose connection is closed at the end.
+
+    Raises:
+        SandboxNotFound: there is none.
+    """
+    sandbox = await Sandbox.get(name)
+    try:
+        yield sandbox
+    finally:
+        sandbox._let_go()
+        await asyncio.sleep(0)  # the transport closes in the next turn of the loop
 
 
 def wanted(spec: FleetSpec) -> list[Wanted]:

@@ -62,8 +62,8 @@ def test_what_is_wrong_is_told_whole(folder: Path, capsys: pytest.CaptureFixture
     )
     assert sandlot(capsys, "up", "-d") == (
         125, "",
-        "sandlot: Sandboxfile.yaml:2:7: there is no 'imag' here (did you mean image?)\n"
-        "Sandboxfile.yaml:3:23: cpus is the text 'z', not a whole number\n",
+        ("sandlot: Sandboxfile.yaml:2:7: there is no 'imag' here (did you mean image?)\n"
+        "Sandboxfile.yaml:3:23: cpus is the text 'z', not a whole number\n"),
     )  # fmt: skip
     status, _, err = sandlot(capsys, "config", "-f", "none.yaml")
     assert status == 125 and err.startswith("sandlot: cannot read none.yaml: no such file")
