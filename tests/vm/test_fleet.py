@@ -161,7 +161,7 @@ async def test_what_is_unhealthy_stops_its_dependents(folder: Path, image: str) 
     assert caught.value.failures == {
         "test-fleet-db": "unhealthy: its health check ended with 1",
         "test-fleet-api": "stopped: test-fleet-db, which it needs, is not healthy",
-        "test-fleet-worker": "stopped: test-fleet-api, which it needs, did not start",
+        "test-fleet-worker": "stopped: test-fleet-api, which it needs, is not healthy",
     }
     sandlot("down", "-v")
 

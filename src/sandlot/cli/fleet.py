@@ -292,7 +292,8 @@ def ls(json_: bool) -> None:
 
 
 @fleet.command(
-    epilog="Examples: sandlot fleet logs; sandlot fleet logs -f api; sandlot fleet -f compose.yaml logs; sandlot fleet logs -n 20"
+    epilog="Examples: sandlot fleet logs; sandlot fleet logs -f api; "
+    "sandlot fleet -f compose.yaml logs"
 )
 @click.option("--file", metavar="FILE", help="A Sandboxfile or a compose file.")
 @project_options

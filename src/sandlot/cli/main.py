@@ -85,8 +85,10 @@ class Commands(click.Group):
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             import difflib
 
-            from sandlot.cli.docker import IMAGES, remedy
+            from sandlot.cli.docker import ALIASES, IMAGES, remedy
 
+            if args[0] in ALIASES:
+                return super().resolve_command(ctx, [ALIASES[args[0]], *args[1:]])
             group, _, word = IMAGES.get(args[0], "").partition(" ")
             if word and word in getattr(self.get_command(ctx, group), "commands", {}):
                 return super().resolve_command(ctx, [group, word, *args[1:]])
