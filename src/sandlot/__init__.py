@@ -92,6 +92,7 @@ if TYPE_CHECKING:
     from sandlot.filesystem.simple import SimpleFileSystem
     from sandlot.filesystem.types import Attr, Context, DirEntry, Entry, Opened, SetAttr, Statistics
     from sandlot.fleet.fleet import Fleet
+    from sandlot.fleet.members import FleetMember
     from sandlot.guest.jobs import JobOutput
     from sandlot.guest.process import ExitStatus, InputStream, OutputStream
     from sandlot.image import Image, ImageConfig, ImageStore
@@ -136,6 +137,7 @@ _LAZY = {
     "FileReader": "sandlot.files.streams",
     "Files": "sandlot.files.files",
     "Fleet": "sandlot.fleet.fleet",
+    "FleetMember": "sandlot.fleet.members",
     "Flow": "sandlot.network.flow",
     "Image": "sandlot.image",
     "ImageConfig": "sandlot.image",
@@ -217,6 +219,7 @@ __all__ = [
     "Files",
     "Fleet",
     "FleetError",
+    "FleetMember",
     "Flow",
     "FlowRecord",
     "FsspecFs",

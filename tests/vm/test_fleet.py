@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from sandlot import Fleet, FleetError, Sandbox
 from sandlot.fleet.spec import FLEET_LABEL
+from sandlot.sandbox.host import Host
 from sandlot.sandbox.listing import list_sandboxes
 from sandlot.volume.store import VolumeStore
 
@@ -131,6 +133,14 @@ async def test_three_come_up_are_changed_and_go_down(folder: Path, image: str) -
 
 async def test_what_is_unhealthy_stops_its_dependents(folder: Path, image: str) -> None:
     fleet = await Fleet.from_file(write(folder, image))
+    # One that is killed while it makes the first leaves nothing in the way.
+    command = [sys.executable, "-m", "sandlot.cli.main", "up", "-d"]
+    killed = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    home = Host.current().paths.sandboxes / "test-fleet-db"
+    while not home.exists() and killed.poll() is None:
+        await asyncio.sleep(0.01)
+    killed.kill()
+    killed.wait()
     await fleet.up(["db"])
     # The database is well still, and the next one never will be.
     text = (folder / "Sandboxfile.yaml").read_text()
@@ -145,7 +155,6 @@ async def test_what_is_unhealthy_stops_its_dependents(folder: Path, image: str) 
     assert shown == {"db": "running", "api": "stopped", "worker": "missing"}
     # Mended, it goes on from there, twice at once.
     (folder / "Sandboxfile.yaml").write_text(text)
-    command = [sys.executable, "-m", "sandlot.cli.main", "up", "-d"]
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [(each.communicate()[1], each.returncode) for each in both]
     assert [code for _, code in said] == [0, 0], said

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -100,23 +101,29 @@ def up(
         if dry_run:
             _show(await fleet.plan(members, recreate=force_recreate), json_)
             return 0
-        steps = await fleet.up(members, build=not no_build, recreate=force_recreate, tell=say)
+        work = fleet.up(members, build=not no_build, recreate=force_recreate, tell=say)
+        if not detach:
+            return await _attached(fleet, work, members, grace)
+        steps = await work
         if json_:
             as_json([_plain(step) for step in steps])
-        if detach:
-            return 0
-        return await _watch(fleet, members, grace)
+        return 0
 
     ctx.exit(asyncio.run(bring_up()))
 
 
-async def _watch(fleet: Fleet, members: tuple[str, ...], grace: float | None) -> int:
+async def _attached(
+    fleet: Fleet, work: Coroutine[Any, Any, Any], members: tuple[str, ...], grace: float | None
+) -> int:
+    """Bring it up and show what it says; Ctrl-C, at any moment, stops it."""
     from sandlot.cli.fleet_logs import Lines
 
-    click.echo("Ctrl-C stops the fleet", err=True)
     lines = Lines(fleet.name)
+    began = time.time()
     try:
-        async for name, entry in fleet.logs(members, follow=True):
+        await work
+        click.echo("Ctrl-C stops the fleet", err=True)
+        async for name, entry in fleet.logs(members, follow=True, since=began):
             lines(name, entry)
     except asyncio.CancelledError:
         task = asyncio.current_task()

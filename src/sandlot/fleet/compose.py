@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from sandlot.fleet.document import Node, mapping, scalar, sequence
 from sandlot.fleet.problems import Problems
 
 _SAME = {
-    "image", "env_file", "ports", "volumes", "labels", "restart", "platform", "hostname", "profiles",
-    "entrypoint", "command", "user", "dns", "extends",
+    "image", "labels", "restart", "platform", "hostname", "profiles", "user", "dns", "extends",
 }  # fmt: skip
 _RENAMED = {
     "environment": "env", "working_dir": "workdir", "stop_signal": "stop_signal",
@@ -84,20 +84,25 @@ def _service(name: str, node: Node, problems: Problems) -> Node:
         if key in _RENAMED:
             new = _RENAMED[key]
             keys[new] = keys[key]
-            found[new] = _pull(value) if new == "pull" else value
+            found[new] = value
+            if new == "pull":
+                found[new] = scalar(_PULLS.get(value.text, value.value), value.place)
+            elif new == "stop_grace":
+                found[new] = _duration(value)
             if new == "pids" and isinstance(value.value, int):
                 found[new] = scalar(max(value.value, 0), value.place)
         elif key in ("command", "entrypoint"):
-            found[key] = _words(value)
+            if value.value is not None:
+                found[key] = _words(value)
+        elif key == "env_file":
+            found[key] = _env_files(value)
         elif key == "volumes":
             found[key] = _mounts(name, value, problems)
         elif key == "ports":
             found[key] = sequence([_port(each) for each in value.each()], value.place)
-        elif key == "profiles" or key in _SAME:
+        elif key in _SAME:
             if value.value is not None:
                 found[key] = value
-        elif key == "env_file":
-            found[key] = value
         elif key == "build":
             found[key] = _build(value, out)
         elif key == "depends_on":
@@ -144,8 +149,19 @@ def _words(value: Node) -> Node:
     return sequence([scalar(word, value.place) for word in words], value.place)
 
 
-def _pull(value: Node) -> Node:
-    return scalar(_PULLS.get(str(value.value), value.value), value.place)
+def _duration(value: Node) -> Node:
+    """`1m30s` as seconds."""
+    if not re.fullmatch(r"(\d+(\.\d+)?(h|m|s|ms|us))+", value.text):
+        return value
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 0.000001}
+    parts = re.findall(r"(\d+(?:\.\d+)?)(h|ms|m|s|us)", value.text)
+    seconds = sum(float(number) * units[unit] for number, unit in parts)
+    return scalar(f"{seconds:g}", value.place)
+
+
+def _env_files(value: Node) -> Node:
+    """`{path: FILE}` as the file."""
+    return sequence([each.get("path") or each for each in value.each() or [value]], value.place)
 
 
 def _port(value: Node) -> Node:
@@ -237,7 +253,9 @@ def _health(value: Node, out: Callable[..., None]) -> Node | None:
         command = words[1] if len(words) > 1 else scalar("", test.place)
     values = {"command": command}
     for key, node in value.items():
-        if key in ("interval", "timeout", "retries", "start_period"):
+        if key in ("interval", "timeout", "start_period"):
+            values[key] = _duration(node)
+        elif key == "retries":
             values[key] = node
         elif key not in ("test", "disable"):
             out("healthcheck", f"{key} is not known to health checks here")

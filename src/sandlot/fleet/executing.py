@@ -102,7 +102,7 @@ class Execution:
                 self._tell(step.sandbox, stage)
 
         try:
-            await image(self._member(step), progress)
+            await image(self._member(step), progress, again=False)
         except SandboxError as error:
             self._fail(step.sandbox, _said(error))
 

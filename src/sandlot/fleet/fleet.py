@@ -6,18 +6,18 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sandlot.errors import ConfigError, SandboxError, SandboxNotFound, VolumeNotFound, WrongState
+from sandlot.errors import ConfigError, SandboxNotFound, VolumeNotFound, WrongState
 from sandlot.fleet.executing import Execution, Tell
-from sandlot.fleet.health import check
-from sandlot.fleet.making import image, network
-from sandlot.fleet.planning import Step, changes, plan, plan_end
+from sandlot.fleet.members import FleetMember, health_of, ports_of
+from sandlot.fleet.output import output
+from sandlot.fleet.planning import Step, plan, plan_end
+from sandlot.fleet.preparing import prepare
 from sandlot.fleet.problems import nearest
 from sandlot.fleet.reading import default_file, read_fleet
-from sandlot.fleet.spec import FleetSpec, Member
+from sandlot.fleet.spec import FleetSpec
 from sandlot.fleet.state import belonging, existing, reached, wanted
 from sandlot.sandbox.host import Host
 from sandlot.sandbox.sandbox import Sandbox
@@ -26,27 +26,6 @@ from sandlot.state.lock import FileLock, locked
 if TYPE_CHECKING:
     from sandlot.sandbox.log import LogEntry
     from sandlot.sandbox.result import ExecResult
-
-HEALTHY, UNHEALTHY = "healthy", "unhealthy"
-
-
-@dataclass(frozen=True)
-class FleetMember:
-    """One sandbox of a fleet, as `Fleet.ps` shows it. `status` is `missing` when it is not there.
-
-    `health` is `healthy`, `unhealthy`, or empty without a check.
-    """
-
-    member: str
-    sandbox: str
-    status: str
-    health: str = ""
-    image: str = ""
-    ports: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain data."""
-        return {**vars(self), "ports": list(self.ports)}
 
 
 def _silent(sandbox: str, text: str) -> None:
@@ -171,7 +150,7 @@ class Fleet:
         say = tell or _silent
         async with self._alone(say):
             for member in spec.members.values():
-                await self._prepare(member, build, say)
+                await prepare(member, build, say)
             steps = await asyncio.to_thread(self._steps, spec, recreate)
             await Execution(spec, say).bring_up(steps)
         return list(steps)
@@ -263,8 +242,8 @@ class Fleet:
                 found.append(
                     FleetMember(
                         member.name, sandbox, info.status,
-                        await self._health(member, sandbox, info.status), info.record.image,
-                        _ports(info.state.ports if info.state.running else ()),
+                        await health_of(member, sandbox, info.status), info.record.image,
+                        ports_of(info.state.ports if info.state.running else ()),
                     )
                 )  # fmt: skip
         for name, info in infos.items():
@@ -370,41 +349,8 @@ class Fleet:
         names = [
             each for name in self._named(members) for each in self._spec.members[name].sandboxes
         ]
-        sandboxes = []
-        for name in names:
-            with contextlib.suppress(SandboxNotFound):
-                sandboxes.append(await Sandbox.get(name))
-        if not follow:
-            found: list[tuple[float, str, LogEntry]] = []
-            for each in sandboxes:
-                found += [
-                    (entry.time, each.name, entry)
-                    async for entry in each.logs(tail=tail, since=since)
-                ]
-            for _, name, entry in sorted(found, key=lambda piece: piece[:2]):
-                yield name, entry
-            return
-        queue: asyncio.Queue[tuple[str, LogEntry] | None] = asyncio.Queue(1000)
-
-        async def one(sandbox: Sandbox) -> None:
-            try:
-                async for entry in sandbox.logs(follow=True, tail=tail, since=since):
-                    await queue.put((sandbox.name, entry))
-            finally:
-                await queue.put(None)
-
-        tasks = [asyncio.create_task(one(each)) for each in sandboxes]
-        try:
-            left = len(tasks)
-            while left:
-                piece = await queue.get()
-                if piece is None:
-                    left -= 1
-                else:
-                    yield piece
-        finally:
-            for task in tasks:
-                task.cancel()
+        async for name, entry in output(names, follow=follow, tail=tail, since=since):
+            yield name, entry
 
     def _named(self, members: Sequence[str]) -> list[str]:
         for name in members:
@@ -439,7 +385,7 @@ class Fleet:
     def _end(self, action: Any, members: Sequence[str]) -> tuple[Step, ...]:
         self._named(members)
         there = [
-            each for each in existing(self._spec) if not members or each.member in members
+            each for each in existing(self._spec, refuse=False) if not members or each.member in members
         ]  # fmt: skip
         return plan_end(wanted(self._spec), there, action)
 
@@ -457,46 +403,6 @@ class Fleet:
         finally:
             held.release()
 
-    async def _prepare(self, member: Member, build: bool, say: Tell) -> None:
-        """Have the image as it is now, where the file says that it may change."""
-        first = member.sandboxes[0] if member.sandboxes else member.name
-        if member.build is None:
-            if member.model.pull == "always":
-                say(first, f"asks for {member.image}")
-                await image(member)
-            return
-        store = Host.current().images
-        if not build:
-            with contextlib.suppress(SandboxError):
-                store.get(member.image)
-                return
-        from sandlot.build.api import build_image
-
-        model = member.build
-        say(first, f"builds {member.image}")
-        args = {
-            key: os.environ.get(key) if value is None else value
-            for key, value in model.args.items()
-        }
-        await build_image(
-            model.context, member.image,
-            dockerfile=Path(model.context) / model.dockerfile if model.dockerfile else None,
-            arguments={key: value for key, value in args.items() if value is not None},
-            target=model.target, labels={k: v or "" for k, v in model.labels.items()},
-            memory=model.memory, disk=model.disk, network=network(model.network),
-            tell=lambda line: say(first, line),
-        )  # fmt: skip
-
-    async def _health(self, member: Member, sandbox: str, status: str) -> str:
-        if member.health is None or status != "running":
-            return ""
-        try:
-            async with reached(sandbox) as found:
-                reason = await check(found, member.health)
-        except SandboxError:
-            return UNHEALTHY
-        return UNHEALTHY if reason else HEALTHY
-
     async def _remove_volumes(self, say: Tell) -> None:
         from sandlot.volume.volume import Volume
 
@@ -506,13 +412,3 @@ class Fleet:
             with contextlib.suppress(VolumeNotFound):
                 await (await Volume.get(each.name)).remove()
                 say(each.name, "volume removed")
-
-
-def _ports(published: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    return tuple(
-        f"{each['address']}:{each['host_port']}->{each['port']}/{each['protocol']}"
-        for each in published
-    )
-
-
-__all__ = ["Fleet", "FleetMember", "changes"]

@@ -39,7 +39,7 @@ async def make(
         await _volume(next(v for v in spec.volumes.values() if v.name == each))
     if member.model.from_snapshot is not None:
         return await _restored(spec, member, sandbox)
-    found = await image(member, progress)
+    found = await image(member, progress, again=False)
     made = await Sandbox._make(
         name=sandbox, **{**arguments(spec, member, sandbox), "image": found.name, "pull": "never"},
         command=main(member, found), hold=True,
@@ -72,8 +72,9 @@ def arguments(spec: FleetSpec, member: Member, sandbox: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def image(member: Member, progress: Progress | None = None) -> Image:
-    """The image of a member, from a registry when it is not here.
+async def image(member: Member, progress: Progress | None = None, *, again: bool = True) -> Image:
+    """The image of a member, from a registry when it is not here, or with `again` when the file
+    says so.
 
     Raises:
         ImageNotFound, RegistryError, ImageError
@@ -82,6 +83,8 @@ async def image(member: Member, progress: Progress | None = None) -> Image:
 
     model = member.model
     pull = "never" if member.build is not None else model.pull
+    if pull == "always" and not again:
+        pull = "missing"
     return await find_image(
         Host.current(), member.image, pull=pull, platform=model.platform, progress=progress
     )

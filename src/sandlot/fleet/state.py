@@ -74,17 +74,17 @@ def fleets() -> dict[str, list[SandboxInfo]]:
     return found
 
 
-def existing(spec: FleetSpec) -> list[Existing]:
+def existing(spec: FleetSpec, *, refuse: bool = True) -> list[Existing]:
     """What is there of a fleet.
 
     Raises:
-        NameTaken: a sandbox that is not the fleet's has the name of one of its.
+        NameTaken: with `refuse`, a sandbox that is not the fleet's has the name of one of its.
     """
     mine = belonging(spec.name)
     names = {each.record.name for each in mine}
     asked = {sandbox for member in spec.members.values() for sandbox in member.sandboxes}
     for each in list_sandboxes():
-        if each.record.name in asked - names:
+        if refuse and each.record.name in asked - names:
             raise NameTaken(
                 f"a sandbox named {each.record.name!r} exists already, and is not of the fleet "
                 f"{spec.name!r}",

@@ -6,16 +6,16 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sandlot.fleet import fleet as origin
-from sandlot.fleet.executing import Tell
-from sandlot.fleet.planning import Step
 from sandlot.sandbox.log import LogEntry
 from sandlot.sandbox.result import ExecResult
 from sandlot.sync.facade import Sandbox
 from sandlot.sync.portal import drained, run
 
 if TYPE_CHECKING:
-    from sandlot.fleet.fleet import FleetMember
+    from sandlot.fleet import fleet as origin
+    from sandlot.fleet.executing import Tell
+    from sandlot.fleet.members import FleetMember
+    from sandlot.fleet.planning import Step
 
 
 class Fleet:
@@ -33,6 +33,8 @@ class Fleet:
         profiles: Sequence[str] = (), variables: Mapping[str, str] | None = None,
     ) -> Fleet:  # fmt: skip
         """See `sandlot.Fleet.from_file`."""
+        from sandlot.fleet import fleet as origin  # here: it brings the models with it
+
         made = origin.Fleet.from_file(path, name=name, profiles=profiles, variables=variables)
         return cls(run(made))
 

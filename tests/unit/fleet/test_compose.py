@@ -23,7 +23,7 @@ services:
     volumes: [db-data:/var/lib/postgresql/data]
     healthcheck:
       test: ["CMD-SHELL", "pg_isready -U app"]
-      interval: 10s
+      interval: 1m30s
       timeout: 5s
       retries: 5
     networks: [back]
@@ -41,6 +41,8 @@ services:
     tmpfs: /run:size=64m
   migrate:
     image: web
+    env_file: [{path: m.env, required: true}]
+    command:
     entrypoint: ["./migrate"]
     privileged: true
     pids_limit: -1
@@ -52,6 +54,7 @@ secrets: {x: {file: y}}
 
 def test_what_maps_is_mapped_and_what_does_not_is_named(tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text(FILE)
+    (tmp_path / "m.env").write_text("FROM=file\n")
     spec = read_fleet(
         tmp_path / "compose.yaml", name="shop",
         variables={"POSTGRES_PASSWORD": "p", "HOME": "/home/x"},
@@ -60,7 +63,7 @@ def test_what_maps_is_mapped_and_what_does_not_is_named(tmp_path: Path) -> None:
     assert db.image == "postgres:16-alpine" and db.model.restart == "unless-stopped"
     assert db.env == {"POSTGRES_PASSWORD": "p", "N": "1.10"}
     assert db.health is not None and db.health.command == ["/bin/sh", "-c", "pg_isready -U app"]
-    assert (db.health.interval, db.health.retries) == ("10s", 5)
+    assert (db.health.interval, db.health.retries) == ("90", 5)
     assert db.model.image_command and not db.command
     assert web.command == ("gunicorn", "app:app", "-b", "0.0.0.0:8000") and web.model.image_command
     assert web.model.ports == ["8000:8000", "0.0.0.0:8080:80/tcp"]
@@ -73,6 +76,7 @@ def test_what_maps_is_mapped_and_what_does_not_is_named(tmp_path: Path) -> None:
         ("bind", "/src", True, None), ("tmpfs", "/run", False, "64m"),
     ]  # fmt: skip
     assert migrate.command == ("./migrate",) and migrate.model.pids == 0
+    assert migrate.env == {"FROM": "file"}
     assert [str(each).replace(f"{tmp_path}/", "").partition(" (")[0] for each in spec.warnings] == [
         "compose.yaml:4:3: db: logging is left out: there is one log; see `sandlot fleet logs`",
         (
@@ -82,15 +86,15 @@ def test_what_maps_is_mapped_and_what_does_not_is_named(tmp_path: Path) -> None:
         "compose.yaml:20:5: web: build is left out: cache_from is not known to builds here",
         "compose.yaml:26:5: web: cpu_shares is left out: a sandbox has nothing like it",
         (
-            "compose.yaml:34:5: migrate: privileged is left out: a sandbox has a kernel of its own, and "
+            "compose.yaml:36:5: migrate: privileged is left out: a sandbox has a kernel of its own, and "
             "root in it every right"
         ),
-        "compose.yaml:36:30: driver of the volume other is left out",
+        "compose.yaml:38:30: driver of the volume other is left out",
         (
-            "compose.yaml:37:1: networks is left out: members do not reach each other over a network; "
+            "compose.yaml:39:1: networks is left out: members do not reach each other over a network; "
             "publish ports on this machine instead"
         ),
-        "compose.yaml:38:1: secrets is left out: files are not put into sandboxes",
+        "compose.yaml:40:1: secrets is left out: files are not put into sandboxes",
     ]
 
 
