@@ -6,16 +6,19 @@ import asyncio
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sandlot import Fleet, FleetError, Sandbox
+from sandlot import Fleet, FleetError, ImageStore, Sandbox, build_image
 from sandlot.fleet.spec import FLEET_LABEL
 from sandlot.sandbox.host import Host
 from sandlot.sandbox.listing import list_sandboxes
 from sandlot.volume.store import VolumeStore
+from tests.conftest import STATE
+from tests.unit.fleet.test_reading import PRODUCT
 
 FILE = """
 name: {name}
@@ -286,3 +289,46 @@ sandboxes:
         sandlot("rm", "-f", "test-fleet-twin")
     finally:
         await snapshot.remove(cascade=True)
+
+
+async def test_the_file_of_the_product_page(
+    folder: Path, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As written there; its image is one of ours by that name, and so is its snapshot."""
+    home = folder / "test-fleet-product"
+    (home / "src").mkdir(parents=True)
+    (home / "src" / "app.py").write_text(
+        "import http.server, os\nos.chdir('/data')\n"
+        "http.server.test(http.server.SimpleHTTPRequestHandler, port=8000)\n"
+    )
+    (home / "Sandboxfile.yaml").write_text(PRODUCT)
+    tools = folder / "image"
+    tools.mkdir()
+    (tools / "python").symlink_to("/usr/bin/python3")
+    (tools / "curl").write_text(
+        "#!/usr/bin/python3\nimport sys, urllib.request\n"
+        "urllib.request.urlopen('http://' + sys.argv[-1])\n"
+    )
+    (tools / "curl").chmod(0o755)
+    (tools / "Dockerfile").write_text(f"FROM {image}\nCOPY . /usr/local/bin/\nWORKDIR /app\n")
+    monkeypatch.setenv("OPENAI_API_KEY", "the-value-itself")
+    monkeypatch.chdir(home)
+    made = await build_image(tools, "python:3.11")
+    try:
+        async with Sandbox.create(image=image, memory="2G") as sb:
+            snapshot = await sb.snapshot("ml-ready")
+        try:
+            fleet = await Fleet.from_file()
+            await fleet.up()
+            assert [(x.status, x.health) for x in await fleet.ps()] == [
+                ("running", "healthy"), ("running", ""),
+            ]  # fmt: skip
+            with urllib.request.urlopen("http://127.0.0.1:8000/", timeout=30) as answer:
+                assert b"Directory listing" in answer.read()
+            assert "the-value-itself" not in (await fleet.exec("api", "env")).text
+            assert [step.action for step in await fleet.plan()] == ["leave", "leave"]
+            await fleet.down(volumes=True)
+        finally:
+            await snapshot.remove(cascade=True)
+    finally:
+        ImageStore(STATE / "images").remove(made.name)

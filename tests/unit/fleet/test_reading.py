@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sandlot.errors import ConfigError, SandboxfileError
 from sandlot.fleet.reading import default_file, read_fleet, read_variables
 from sandlot.fleet.spec import FleetSpec
+from tests.unit.fleet.test_compose import FILE as COMPOSE
 
 
 def read(
@@ -315,3 +318,37 @@ def test_a_file_of_another_kind(tmp_path: Path) -> None:
         "Sandboxfile.yaml:1:1: 'sandboxes' is missing",
         "Sandboxfile.yaml:1:1: there is no 'a' here (there are name, sandboxes, secrets, volumes)",
     ]
+
+
+WORDS = [
+    "sandboxes", "api", "image", "x", "volumes", "data:/data", "./src:/app", "[", "]", "{", "}", ":",
+    "\n", "  ", "- ", "extends", "depends_on", "health", "command", "env", "null", "1", "1.5", "true",
+    "secrets", "KEY@h.example", "ports", "8000:80", "${A:-b}", "services", "build", "replicas",
+    "network", "from_snapshot", "scripts", "start", "<<", "*x", "&x", "'", '"', "healthcheck", "test",
+    "deploy", "environment", "tmpfs", "networks", "profiles", "plugins", "env_file", "name", "size",
+]  # fmt: skip
+
+
+@given(
+    text=st.sampled_from([PRODUCT, COMPOSE]),
+    edits=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 12), st.sampled_from(["", *WORDS])),
+                   max_size=6),
+)  # fmt: skip
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_file_is_a_fleet_or_told_what_is_wrong(
+    tmp_path: Path, text: str, edits: list[tuple[int, int, str]]
+) -> None:
+    for at, length, word in edits:
+        at %= len(text) + 1
+        text = text[:at] + word + text[at + length :]
+    (tmp_path / "src").mkdir(exist_ok=True)
+    (tmp_path / "m.env").touch()
+    try:
+        spec = read(tmp_path, text or " ", POSTGRES_PASSWORD="p", HOME="/h")
+    except ConfigError as error:
+        assert error.message
+    else:
+        json.dumps(spec.config())
+        assert all(member.options() is not None for member in spec.members.values())
