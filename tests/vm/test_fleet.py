@@ -232,11 +232,10 @@ networks: {back: }
         assert "test-fleet-compose-web: removed" in err
         sandlot("down", "-v", "-f", "compose.yaml")
     finally:
-        for name in ("web", "migrate"):
-            subprocess.run(
-                [sys.executable, "-m", "sandlot.cli.main", "image", "rm", "-f",
-                 f"test-fleet-compose-{name}"], capture_output=True,
-            )  # fmt: skip
+        store = ImageStore(STATE / "images")
+        for each in store.list():
+            if each.name.startswith("test-fleet-compose"):
+                store.remove(each.name)
 
 
 def test_in_the_foreground_output_is_shown_and_ctrl_c_stops_all(folder: Path, image: str) -> None:

@@ -176,6 +176,9 @@ class Fleet:
             await Execution(self._spec, say).end(steps, grace)
             if volumes and not members:
                 await self._remove_volumes(say)
+            if not members:
+                # Whoever waits for it sees that it is another file by then.
+                self._lock_path.unlink(missing_ok=True)
         return list(steps)
 
     async def stop(
@@ -389,9 +392,13 @@ class Fleet:
         ]  # fmt: skip
         return plan_end(wanted(self._spec), there, action)
 
+    @property
+    def _lock_path(self) -> Path:
+        return Host.current().paths.fleets / f"{self.name}.lock"
+
     @contextlib.asynccontextmanager
     async def _alone(self, say: Tell) -> AsyncIterator[None]:
-        path = Host.current().paths.fleets / f"{self.name}.lock"
+        path = self._lock_path
         held = FileLock.take(path)
         if held is None:
             say(self.name, "another program changes this fleet; waiting for it")

@@ -34,8 +34,8 @@ class Existing:
     options: Mapping[str, str] = field(default_factory=dict)
     running: bool = False
     exit_code: int | None = None
-    new_image: bool = False
-    """The name of its image stands for another one by now."""
+    replaced: str = ""
+    """What stands for something else by now under the same name: `image`, `from_snapshot`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +96,8 @@ def _decide(wanted: Wanted, there: Existing | None, recreate: bool) -> tuple[Act
         name for name in {*wanted.options, *there.options}
         if wanted.options.get(name) != there.options.get(name)
     )  # fmt: skip
-    if there.new_image and "image" not in changed:
-        changed = sorted([*changed, "image"])
+    if there.replaced and there.replaced not in changed:
+        changed = sorted([*changed, there.replaced])
     if changed:
         return "recreate", f"{', '.join(changed)} changed"
     if recreate:

@@ -7,7 +7,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
 
-from sandlot.errors import ImageError, NameTaken, SandboxError
+from sandlot.errors import NameTaken, SandboxError
 from sandlot.fleet.planning import Existing, Wanted
 from sandlot.fleet.spec import (
     FILE_LABEL,
@@ -21,6 +21,7 @@ from sandlot.fleet.spec import (
 from sandlot.sandbox.host import Host
 from sandlot.sandbox.listing import SandboxInfo, list_sandboxes
 from sandlot.sandbox.sandbox import Sandbox
+from sandlot.state.records import SandboxRecord
 
 
 @contextlib.asynccontextmanager
@@ -106,18 +107,20 @@ def _existing(info: SandboxInfo, spec: FleetSpec) -> Existing:
     return Existing(
         sandbox=record.name, member=member, options=options, running=info.state.running,
         exit_code=info.state.exit_code if info.state.started else None,
-        new_image=asked is not None and _replaced(asked, record.image_digest),
+        replaced=_replaced(asked, record) if asked is not None else "",
     )  # fmt: skip
 
 
-def _replaced(member: Member, digest: str) -> bool:
-    """Whether the image's name stands for another image by now, in the store of this machine."""
-    if not member.image:
-        return False
-    try:
-        return Host.current().images.get(member.image).id != digest
-    except (ImageError, SandboxError):
-        return False
+def _replaced(member: Member, record: SandboxRecord) -> str:
+    """Whether the name that it was made from stands for something else by now, on this machine."""
+    host = Host.current()
+    with contextlib.suppress(SandboxError):
+        if member.model.from_snapshot is not None:
+            found = host.snapshots.find(member.model.from_snapshot).record()
+            return "from_snapshot" if found.id != record.snapshot else ""
+        if host.images.get(member.image).id != record.image_digest:
+            return "image"
+    return ""
 
 
 def labels(spec: FleetSpec, member: Member, sandbox: str) -> dict[str, str]:

@@ -36,7 +36,7 @@ def test_what_changed_is_named() -> None:
     steps = plan(
         [w("a", memory="1", env="2"), w("b", memory="1"), w("c", x="1"), w("d")],
         [e("a", memory="0", ports="1", env="2"), e("b", memory="1"), e("c", False, x="1"), e("z"),
-         Existing(sandbox="f-d", member="d", running=True, new_image=True)],
+         Existing(sandbox="f-d", member="d", running=True, replaced="image")],
     )  # fmt: skip
     assert told(steps) == [
         "remove f-z (not in the file)", "recreate f-a (memory, ports changed)", "leave f-b",
@@ -96,14 +96,14 @@ def fleets(draw: st.DrawFn) -> tuple[list[Wanted], list[Existing]]:
             st.builds(
                 Existing, sandbox=st.sampled_from([f"f-{n}-{r}" for n in "abcdefghij" for r in (0, 1)]),
                 member=st.just(""), options=options, running=st.booleans(),
-                exit_code=st.sampled_from([None, 0, 1]), new_image=st.booleans(),
+                exit_code=st.sampled_from([None, 0, 1]), replaced=st.sampled_from(["", "image"]),
             ),
             unique_by=lambda x: x.sandbox, max_size=6,
         )
     )  # fmt: skip
     return wanted, [
         Existing(sandbox=x.sandbox, member=x.sandbox[2], options=x.options, running=x.running,
-                 exit_code=x.exit_code, new_image=x.new_image)
+                 exit_code=x.exit_code, replaced=x.replaced)
         for x in there
     ]  # fmt: skip
 
