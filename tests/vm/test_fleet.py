@@ -242,26 +242,44 @@ def test_in_the_foreground_output_is_shown_and_ctrl_c_stops_all(folder: Path, im
     (folder / "Sandboxfile.yaml").write_text(f"""
 name: test-fleet
 sandboxes:
-  one: {{image: {image}, memory: 256M, command: "echo from one; exec sleep 100000", replicas: 2}}
+  one:
+    image: {image}
+    memory: 256M
+    command: echo from one; exec sleep 100000
+    replicas: 2
+    depends_on: {{db: {{condition: healthy}}}}
+  db:
+    image: {image}
+    memory: 256M
+    command: touch /tmp/ok; exec sleep 100000
+    health: {{command: test -e /tmp/ok, interval: 0.2s, retries: 2}}
 """)
     shown = subprocess.Popen(
         [sys.executable, "-m", "sandlot.cli.main", "up"], stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert shown.stdout is not None
+    assert shown.stdout is not None and shown.stderr is not None
     lines = sorted(shown.stdout.readline() for _ in range(2))
     assert lines == ["one-1 | from one\n", "one-2 | from one\n"]
+    # One that becomes unhealthy meanwhile takes those along that need it.
+    sandlot("fleet", "exec", "db", "rm", "/tmp/ok")
+    stopped: set[str] = set()
+    unhealthy = False
+    while len(stopped) < 2 and (line := shown.stderr.readline()):
+        unhealthy |= line.startswith("test-fleet-db: unhealthy: its health check ended with 1")
+        if line.endswith(": stopped\n"):
+            stopped.add(line.partition(":")[0])
+    assert unhealthy and stopped == {"test-fleet-one-1", "test-fleet-one-2"}
     shown.send_signal(signal.SIGINT)
     _, err = shown.communicate(timeout=120)
-    assert shown.returncode == 130, err
-    assert "test-fleet-one-1: stopped" in err and "test-fleet-one-2: stopped" in err
+    assert shown.returncode == 130 and "test-fleet-db: stopped" in err, err
     states = {info.record.name: info.status for info in list_sandboxes()}
-    assert states["test-fleet-one-1"] == states["test-fleet-one-2"] == "stopped"
+    assert {states[f"test-fleet-{each}"] for each in ("one-1", "one-2", "db")} == {"stopped"}
     # Fewer replicas: what is too many is removed.
     text = (folder / "Sandboxfile.yaml").read_text()
     (folder / "Sandboxfile.yaml").write_text(text.replace("replicas: 2", "replicas: 1"))
     out, _ = sandlot("diff", status=1)
-    assert out.splitlines()[0] == "remove test-fleet-one-2 (not in the file)"
+    assert "remove test-fleet-one-2 (not in the file)" in out
     sandlot("down")
 
 

@@ -120,12 +120,16 @@ async def _attached(
 
     lines = Lines(fleet.name)
     began = time.time()
+    watching: asyncio.Task[None] | None = None
     try:
         await work
         click.echo("Ctrl-C stops the fleet", err=True)
+        watching = asyncio.create_task(fleet._watch(members, say))
         async for name, entry in fleet.logs(members, follow=True, since=began):
             lines(name, entry)
     except asyncio.CancelledError:
+        if watching is not None:
+            watching.cancel()
         task = asyncio.current_task()
         if task is not None:
             task.uncancel()
@@ -133,6 +137,8 @@ async def _attached(
         await fleet.stop(members, grace=grace, tell=say)
         return 130
     finally:
+        if watching is not None:
+            watching.cancel()
         lines.close()
     return 0
 

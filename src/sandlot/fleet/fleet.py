@@ -355,6 +355,12 @@ class Fleet:
         async for name, entry in output(names, follow=follow, tail=tail, since=since):
             yield name, entry
 
+    async def _watch(self, members: Sequence[str], tell: Tell) -> None:
+        """Check the health of members until this is cancelled; see watching.py."""
+        from sandlot.fleet.watching import watch
+
+        await watch(self._only(members), tell, lambda names: self.stop(names, tell=tell))
+
     def _named(self, members: Sequence[str]) -> list[str]:
         for name in members:
             if name not in self._spec.members:
