@@ -252,29 +252,36 @@ sandboxes:
     image: {image}
     memory: 256M
     command: touch /tmp/ok; exec sleep 100000
-    health: {{command: test -e /tmp/ok, interval: 0.2s, retries: 2}}
+    health: {{command: test -e /tmp/ok, interval: 0.2s, retries: 2, start_period: 2m}}
 """)
-    shown = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "sandlot.cli.main", "up"], stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert shown.stdout is not None and shown.stderr is not None
-    lines = sorted(shown.stdout.readline() for _ in range(2))
-    assert lines == ["one-1 | from one\n", "one-2 | from one\n"]
-    # One that becomes unhealthy meanwhile takes those along that need it.
-    sandlot("fleet", "exec", "db", "rm", "/tmp/ok")
-    stopped: set[str] = set()
-    unhealthy = False
-    while len(stopped) < 2 and (line := shown.stderr.readline()):
-        unhealthy |= line.startswith("test-fleet-db: unhealthy: its health check ended with 1")
-        if line.endswith(": stopped\n"):
-            stopped.add(line.partition(":")[0])
-    assert unhealthy and stopped == {"test-fleet-one-1", "test-fleet-one-2"}
-    shown.send_signal(signal.SIGINT)
-    _, err = shown.communicate(timeout=120)
-    assert shown.returncode == 130 and "test-fleet-db: stopped" in err, err
-    states = {info.record.name: info.status for info in list_sandboxes()}
-    assert {states[f"test-fleet-{each}"] for each in ("one-1", "one-2", "db")} == {"stopped"}
+    ) as shown:  # fmt: skip
+        try:
+            assert shown.stdout is not None and shown.stderr is not None
+            lines = sorted(shown.stdout.readline() for _ in range(2))
+            assert lines == ["one-1 | from one\n", "one-2 | from one\n"]
+            # One that becomes unhealthy meanwhile takes those along that need it.
+            sandlot("fleet", "exec", "db", "rm", "/tmp/ok")
+            stopped: set[str] = set()
+            unhealthy = False
+            while len(stopped) < 2 and (line := shown.stderr.readline()):
+                unhealthy |= line.startswith(
+                    "test-fleet-db: unhealthy: its health check ended with 1"
+                )
+                if line.endswith(": stopped\n"):
+                    stopped.add(line.partition(":")[0])
+            assert unhealthy and stopped == {"test-fleet-one-1", "test-fleet-one-2"}
+            shown.send_signal(signal.SIGINT)
+            _, err = shown.communicate(timeout=120)
+            assert shown.returncode == 130 and "test-fleet-db: stopped" in err, err
+            states = {info.record.name: info.status for info in list_sandboxes()}
+            assert {states[f"test-fleet-{each}"] for each in ("one-1", "one-2", "db")} == {
+                "stopped"
+            }
+        finally:
+            shown.kill()
     # Fewer replicas: what is too many is removed.
     text = (folder / "Sandboxfile.yaml").read_text()
     (folder / "Sandboxfile.yaml").write_text(text.replace("replicas: 2", "replicas: 1"))

@@ -50,7 +50,9 @@ async def watch(spec: FleetSpec, say: Tell, stop: Stop) -> None:
 async def _watch(spec: FleetSpec, member: Member, name: str, say: Tell, stop: Stop) -> None:
     assert member.health is not None
     pause = parse_duration(member.health.interval) or 5.0
-    judge = Judge(member.health, time.monotonic())
+    # It is up: the period of its start is over.
+    health = member.health.model_copy(update={"start_period": "0"})
+    judge = Judge(health, time.monotonic())
     told = False
     while True:
         await asyncio.sleep(pause)
@@ -65,7 +67,7 @@ async def _watch(spec: FleetSpec, member: Member, name: str, say: Tell, stop: St
         if not reason:
             if told:
                 say(name, "healthy again")
-            judge, told = Judge(member.health, time.monotonic()), False
+            judge, told = Judge(health, time.monotonic()), False
         elif judge.failed(time.monotonic()) and not told:
             told = True
             say(name, f"unhealthy: {reason}{chr(10) + words if words else ''}")
