@@ -6,6 +6,7 @@ General layout, from what users hold down to the wire:
 
     cli        the command line, one file per group of commands
     sync       the same API without `await`
+    fleet      the sandboxes that one Sandboxfile declares: file, plan, execution
     build      images from Dockerfiles
     sandbox    Sandbox, Process, results; the keeper of a detached one, the door to a running one
     plugin     hooks, several plugins in their order, programs as plugins, those that come along
@@ -47,6 +48,7 @@ from sandlot.errors import (
     FileIsDirectory,
     FileNotDirectory,
     FileNotFound,
+    FleetError,
     GuestProtocolError,
     HostError,
     ImageError,
@@ -62,6 +64,7 @@ from sandlot.errors import (
     ResourceError,
     SandboxDied,
     SandboxError,
+    SandboxfileError,
     SandboxNotFound,
     SecretUnavailable,
     SnapshotDamaged,
@@ -90,6 +93,8 @@ if TYPE_CHECKING:
     from sandlot.filesystem.readonly import ReadOnly
     from sandlot.filesystem.simple import SimpleFileSystem
     from sandlot.filesystem.types import Attr, Context, DirEntry, Entry, Opened, SetAttr, Statistics
+    from sandlot.fleet.fleet import Fleet
+    from sandlot.fleet.members import FleetMember
     from sandlot.guest.jobs import JobOutput
     from sandlot.guest.process import ExitStatus, InputStream, OutputStream
     from sandlot.image import Image, ImageConfig, ImageStore
@@ -157,6 +162,8 @@ _LAZY = {
     "FileInfo": "sandlot.files.info",
     "FileReader": "sandlot.files.streams",
     "Files": "sandlot.files.files",
+    "Fleet": "sandlot.fleet.fleet",
+    "FleetMember": "sandlot.fleet.members",
     "Flow": "sandlot.network.flow",
     "Image": "sandlot.image",
     "ImageConfig": "sandlot.image",
@@ -265,6 +272,9 @@ __all__ = [
     "FileState",
     "FileSystem",
     "Files",
+    "Fleet",
+    "FleetError",
+    "FleetMember",
     "Flow",
     "FlowContext",
     "FlowRecord",
@@ -317,6 +327,7 @@ __all__ = [
     "SandboxInfo",
     "SandboxNetwork",
     "SandboxNotFound",
+    "SandboxfileError",
     "Secret",
     "SecretUnavailable",
     "SecretUseContext",

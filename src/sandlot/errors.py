@@ -2,6 +2,8 @@
 
 SandboxError                     the root; carries `hint`, the remedy in one line
 ├── ConfigError (ValueError)     an argument is wrong: a name, a size, a flag
+│   └── SandboxfileError         a Sandboxfile is wrong; carries `problems`, each with its place
+├── FleetError                   members of a fleet did not come up; carries `failures`
 ├── HostError                    this machine lacks something
 │   ├── EngineUnavailable        no virtual machine monitor, or no accelerator that works
 │   ├── KernelUnavailable        no guest kernel could be had
@@ -45,7 +47,7 @@ SandboxError                     the root; carries `hint`, the remedy in one lin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class SandboxError(Exception):
@@ -59,6 +61,29 @@ class SandboxError(Exception):
 
 class ConfigError(SandboxError, ValueError):
     """An argument is wrong; the message names it."""
+
+
+class SandboxfileError(ConfigError):
+    """A Sandboxfile is wrong: all of it in `message`, one line each.
+
+    `problems` has the same as mappings with `file`, `line`, `column`, `message` and `hint`.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str = "", problems: Sequence[Mapping[str, object]] = ()
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.problems = list(problems)
+
+
+class FleetError(SandboxError):
+    """Members of a fleet did not come to what the file says. `failures` maps each to the reason."""
+
+    def __init__(
+        self, message: str, *, hint: str = "", failures: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.failures = dict(failures or {})
 
 
 class HostError(SandboxError):

@@ -63,3 +63,9 @@ def test_help_loads_no_event_loop() -> None:
     )
     assert "click" in loaded
     assert not loaded & {"asyncio", "rich", "qemu", "sandlot.sandbox.sandbox"}
+
+
+def test_what_fleets_need_is_imported_for_fleets_only() -> None:
+    loaded = loaded_by("import sandlot.sync, sandlot.cli.look, sandlot.cli.run, sandlot.cli.exec")
+    assert not loaded & {"pydantic", "ruamel.yaml", "sandlot.fleet.models"}
+    assert "pydantic" in loaded_by("import sandlot; sandlot.Fleet")

@@ -13,8 +13,9 @@ UNIT = ROOT / "tests" / "unit"
 
 ORDER = {
     "errors": 0, "settings": 1, "sizes": 1, "times": 1, "wire": 2, "state": 2, "secrets": 2,
-    "engine": 3, "network": 3, "filesystem": 3, "guest": 4, "image": 4, "plugin": 4, "snapshot": 5, "files": 5,
-    "volume": 6, "sandbox": 7, "build": 8, "sync": 9, "cli": 10, "testing": 10,
+    "engine": 3, "network": 3, "filesystem": 3, "guest": 4, "image": 4, "plugin": 4, "snapshot": 5,
+    "files": 5, "volume": 6, "sandbox": 7, "build": 8, "fleet": 9, "sync": 10, "cli": 11,
+    "testing": 11,
 }  # fmt: skip
 MODULES = sorted(SOURCE.rglob("*.py"))
 
@@ -78,7 +79,22 @@ PURE = [
     *sorted(SOURCE.glob("network/dns/*.py")),
     *sorted(SOURCE.glob("network/http/*.py")),
     *sorted(SOURCE.glob("network/tls/*.py")),
-    *sorted(SOURCE.glob("network/dns/*.py")),
+    *(
+        SOURCE / "fleet" / f"{name}.py"
+        for name in (
+            "compose",
+            "document",
+            "extending",
+            "models",
+            "planning",
+            "problems",
+            "spec",
+            "validation",
+            "variables",
+            "words",
+            "writing",
+        )
+    ),
     *(SOURCE / "snapshot" / f"{name}.py" for name in ("checking", "layout", "sparse")),
     *sorted(SOURCE.glob("filesystem/fuse/*.py")),
     *(SOURCE / "filesystem" / "memory" / f"{name}.py" for name in ("contents", "files", "room")),
@@ -115,6 +131,20 @@ COVERED_ELSEWHERE = {
     "sandbox/mounting.py": "tests/vm/test_volumes.py",
     "sandbox/mounted.py": "tests/vm/test_volumes.py",
     "sizes.py": "tests/unit/sandbox/test_sizes.py",
+    "fleet/executing.py": "tests/vm/test_fleet.py",
+    "fleet/extending.py": "tests/unit/fleet/test_reading.py",
+    "fleet/fleet.py": "tests/vm/test_fleet.py",
+    "fleet/making.py": "tests/vm/test_fleet.py",
+    "fleet/members.py": "tests/vm/test_fleet.py",
+    "fleet/output.py": "tests/vm/test_fleet.py",
+    "fleet/preparing.py": "tests/vm/test_fleet.py",
+    "fleet/problems.py": "tests/unit/fleet/test_reading.py",
+    "fleet/resolving.py": "tests/unit/fleet/test_reading.py",
+    "fleet/spec.py": "tests/unit/fleet/test_reading.py",
+    "fleet/state.py": "tests/vm/test_fleet.py",
+    "fleet/validation.py": "tests/unit/fleet/test_reading.py",
+    "fleet/words.py": "tests/unit/fleet/test_reading.py",
+    "sync/fleets.py": "tests/unit/sync/test_facade.py",
     "filesystem/types.py": "tests/unit/filesystem/test_mount.py",
     "filesystem/blocks.py": "tests/unit/filesystem/test_fsspecfs.py",
     "filesystem/paths.py": "tests/unit/filesystem/test_simple.py",

@@ -19,6 +19,7 @@ from tests.conftest import STATE
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs" / "guides").glob("*.md")))
 _PYTHON = re.compile(r"^(<!-- not run: .+ -->\n)?```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_FILE = re.compile(r"^<!-- file: (\S+) -->\n```\w+\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _CONSOLE = re.compile(r"^<!-- runnable -->\n```console\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
@@ -56,9 +57,9 @@ def demo(image: str) -> Iterator[dict[str, str]]:
     yield {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONWARNINGS": "error"}
 
 
-def run(argv: list[str], environment: dict[str, str]) -> str:
+def run(argv: list[str], environment: dict[str, str], folder: str | Path = "/") -> str:
     done = subprocess.run(
-        argv, env=environment, cwd="/", capture_output=True, text=True, timeout=300,
+        argv, env=environment, cwd=folder, capture_output=True, text=True, timeout=300,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 0, f"{argv[-1]}\n{done.stdout}\n{done.stderr}"
@@ -106,13 +107,21 @@ def test_console_block(demo: dict[str, str], tmp_path: Path, name: str, lines: l
     sandlot.chmod(0o755)
     environment = {**demo, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     script = "\n".join(lines)
+    page = next(each for each in PAGES if each.stem == name.rpartition("-")[0])
+    files = dict(_FILE.findall(page.read_text()))
+    for path, text in files.items():
+        (tmp_path / path).write_text(text)
     try:
-        said = run(["bash", "-euo", "pipefail", "-c", script], environment)
+        said = run(
+            ["bash", "-euo", "pipefail", "-c", script], environment, tmp_path if files else "/"
+        )
         for word, answer in ANSWERS.items():
             if word in script:
                 assert answer in said.splitlines(), said
     finally:
         # The names are those of the page: a run that was killed may have left one.
+        if "Sandboxfile.yaml" in files:
+            run([str(sandlot), "down", "-v"], environment, tmp_path)
         for each in re.findall(r"--name (\S+)", script):
             run([str(sandlot), "rm", "-f", each], environment)
         for each in re.findall(r"snapshot create .*?(\S+)$", script, re.MULTILINE):
@@ -121,5 +130,5 @@ def test_console_block(demo: dict[str, str], tmp_path: Path, name: str, lines: l
 
 ANSWERS = {
     "echo hi": "hi", "cat /root/note": "kept", "cat /root/file": "data", "step $i": "step 3",
-    "it runs": "it runs", "echo $WORKER_ID": "1: ready",
+    "it runs": "it runs", "fleet run test": "level 2", "echo $WORKER_ID": "1: ready",
 }  # fmt: skip

@@ -65,7 +65,7 @@ _RUN: dict[str, Verdict] = {
            "--blkio-weight"),
     "--ulimit": (REFUSED, "use limits= of the Python API"),
     "--storage-opt": (REFUSED, "use --disk"),
-    "--health-cmd": (REFUSED, "health checks are not run yet"),
+    "--health-cmd": (REFUSED, "health checks are of fleets; see docs/guides/fleets.md"),
     "--log-driver": (REFUSED, "there is one log; see `sandlot logs`"),
     "--cidfile": (REFUSED, "the id is printed"),
 }  # fmt: skip
@@ -171,7 +171,7 @@ COMMANDS: dict[str, Docker] = {
     "logout": Docker(REFUSED, "log out with docker, podman or skopeo: their files are read"),
     "top": Docker(SAME, "runs the `ps` of the sandbox"),
     "port": Docker(SAME),
-    "diff": Docker(REFUSED, "not there yet"),
+    "diff": Docker(DIFFERENT, "shows what `sandlot up` would do"),
     "export": Docker(REFUSED, "use `sandlot exec NAME tar c /`"),
     "commit": Docker(REFUSED, "use `sandlot snapshot create`, which saves what runs too"),
     "checkpoint": Docker(REFUSED, "use `sandlot snapshot create` and `sandlot restore`"),
@@ -185,11 +185,14 @@ COMMANDS: dict[str, Docker] = {
     "volume": Docker(
         DIFFERENT, "--size instead of drivers and their options; `volume cp` copies in and out"
     ),
-    "compose": Docker(REFUSED, "not there yet"),
+    "compose": Docker(DIFFERENT, "is `sandlot fleet`; see docs/guides/fleets.md"),
     "swarm": Docker(REFUSED, _DAEMON),
     "context": Docker(REFUSED, _DAEMON),
     "plugin": Docker(REFUSED, _DAEMON),
 }  # fmt: skip
+
+# Docker's words for commands that have another name here.
+ALIASES = {"compose": "fleet"}
 
 # Commands about images, whose flags are those of `sandlot image`.
 IMAGES = {

@@ -31,7 +31,12 @@ def exec_(ctx: click.Context, /, sandbox: str, command: tuple[str, ...], **optio
     With -d it is a job: it goes on by itself, `sandlot jobs` lists it, and its output is kept for
     `sandlot attach`. With -d -i its input stays open too, and `sandlot attach -i` feeds it.
     """
-    _finish(ctx, asyncio.run(_exec(sandbox, command_words(command), **options)), options)
+    run_in(ctx, sandbox, command_words(command), options)
+
+
+def run_in(ctx: click.Context, sandbox: str, words: list[str], options: dict[str, Any]) -> None:
+    """Run a command in a sandbox and exit as it does; `options` are those of `exec`."""
+    _finish(ctx, asyncio.run(_exec(sandbox, words, **options)), options)
 
 
 @click.command(epilog="Examples: sandlot shell box; echo 'ls | wc -l' | sandlot shell box")

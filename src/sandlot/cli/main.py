@@ -49,6 +49,11 @@ COMMANDS = {
     "flows": ("network", "Show what a sandbox reached and what it was refused"),
     "port": ("network", "Show where published ports are on the host"),
     "image": ("image", "Build, fetch, load, save, list and remove images"),
+    "up": ("fleet", "Bring the sandboxes of a Sandboxfile to what it says"),
+    "down": ("fleet", "Stop and remove the sandboxes of a Sandboxfile"),
+    "fleet": ("fleet", "List, enter, run scripts in the sandboxes of a Sandboxfile"),
+    "config": ("fleet", "Check a Sandboxfile and print it with everything put in"),
+    "diff": ("fleet", "Show what `up` would do"),
     "pool": ("pool", "Keep sandboxes ready that are taken in milliseconds"),
     "plugins": ("plugins", "List plugins, and try those that are programs"),
     "audit": ("plugins", "Check audit logs"),
@@ -82,8 +87,10 @@ class Commands(click.Group):
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             import difflib
 
-            from sandlot.cli.docker import IMAGES, remedy
+            from sandlot.cli.docker import ALIASES, IMAGES, remedy
 
+            if args[0] in ALIASES:
+                return super().resolve_command(ctx, [ALIASES[args[0]], *args[1:]])
             group, _, word = IMAGES.get(args[0], "").partition(" ")
             if word and word in getattr(self.get_command(ctx, group), "commands", {}):
                 return super().resolve_command(ctx, [group, word, *args[1:]])

@@ -243,6 +243,12 @@ class Looking:
         self._remote = await connect(path, self.name)
         return self._remote
 
+    def _let_go(self) -> None:
+        """Close the connection to the program that runs it; it is made again when it is needed."""
+        if self._remote is not None:
+            self._remote.channel.close()
+            self._remote = None
+
     async def main_job(self) -> Job:
         """The command that a detached sandbox was made with, as a job.
 

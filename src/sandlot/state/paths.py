@@ -57,6 +57,11 @@ class StatePaths:
         return self._folder(self.data / "volumes")
 
     @property
+    def fleets(self) -> Path:
+        """The locks of fleets that are being changed."""
+        return self._folder(self.data / "fleets")
+
+    @property
     def kernels(self) -> Path:
         """Unpacked guest kernels and initial file systems."""
         return self._folder(self.data / "kernels")

@@ -11,6 +11,7 @@ One thread runs the event loop for all sandboxes of the program.
 from sandlot.sandbox.housekeeping import disk_usage, prune
 from sandlot.sync.facade import Sandbox
 from sandlot.sync.files import FileReader, Files, Watch
+from sandlot.sync.fleets import Fleet
 from sandlot.sync.images import ImageStore, build_image
 from sandlot.sync.network import SandboxNetwork
 from sandlot.sync.processes import Attachment, InputStream, Job, OutputStream, Process
@@ -21,6 +22,7 @@ __all__ = [
     "Attachment",
     "FileReader",
     "Files",
+    "Fleet",
     "ImageStore",
     "InputStream",
     "Job",

@@ -34,7 +34,7 @@ def sandlot(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("name", docker.COMMANDS)
 def test_a_command_is_there_or_refused_with_the_reason(name: str) -> None:
     command = docker.COMMANDS[name]
-    assert (name in COMMANDS) == (command.verdict != docker.REFUSED)
+    assert (name in COMMANDS or name in docker.ALIASES) == (command.verdict != docker.REFUSED)
     assert command.note or command.verdict == docker.SAME
     assert not command.flags or command.verdict != docker.REFUSED
 
@@ -73,6 +73,10 @@ def test_what_is_refused_says_why(words: list[str], says: str) -> None:
     r = sandlot(*words)
     assert r.returncode == 125 and says in r.stderr, r.stderr
     assert len(r.stderr.splitlines()) <= 2
+
+
+def test_compose_is_fleet() -> None:
+    assert sandlot("compose", "ls").stdout == sandlot("fleet", "ls").stdout != ""
 
 
 def test_dockers_words_for_images(own_state: object) -> None:
