@@ -13,6 +13,7 @@ General layout, from what users hold down to the wire:
     snapshot   saved machines: snapshots, and the templates that sandboxes begin with
     network    what a sandbox may reach: rules, policy, names, the bytes of DNS and TLS
     filesystem file systems of volumes: the seam, FUSE, host folders, memory
+    runtime    what is lent to a sandbox, so that its programs start others
     guest      kernel, initial file system, agent, and the host's side of the channel to it
     image      images: made from Debian packages, written as EROFS, stored by content
     engine     the machine: the seam, QEMU, and the choice of accelerator
@@ -96,6 +97,7 @@ if TYPE_CHECKING:
     from sandlot.network.hooks import Hooks
     from sandlot.network.policy import Network
     from sandlot.network.published import PublishedPort
+    from sandlot.runtime.grant import RuntimeAccess
     from sandlot.sandbox.difference import FileChange, FileState
     from sandlot.sandbox.housekeeping import Leftover, Usage, disk_usage, prune
     from sandlot.sandbox.job import Attachment, Job
@@ -146,6 +148,7 @@ _LAZY = {
     "Network": "sandlot.network.policy",
     "Pool": "sandlot.sandbox.pool",
     "Process": "sandlot.sandbox.process",
+    "RuntimeAccess": "sandlot.runtime.grant",
     "Sandbox": "sandlot.sandbox.sandbox",
     "SandboxInfo": "sandlot.sandbox.listing",
     "Secret": "sandlot.secrets.secret",
@@ -246,6 +249,7 @@ __all__ = [
     "Refuse",
     "RegistryError",
     "ResourceError",
+    "RuntimeAccess",
     "Sandbox",
     "SandboxDied",
     "SandboxError",

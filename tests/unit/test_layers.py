@@ -13,7 +13,8 @@ UNIT = ROOT / "tests" / "unit"
 
 ORDER = {
     "errors": 0, "settings": 1, "sizes": 1, "times": 1, "wire": 2, "state": 2, "secrets": 2,
-    "engine": 3, "network": 3, "filesystem": 3, "guest": 4, "image": 4, "snapshot": 5, "files": 5,
+    "engine": 3, "network": 3, "filesystem": 3, "runtime": 4, "guest": 4, "image": 4,
+    "snapshot": 5, "files": 5,
     "volume": 6, "sandbox": 7, "build": 8, "sync": 9, "cli": 10, "testing": 10,
 }  # fmt: skip
 MODULES = sorted(SOURCE.rglob("*.py"))
@@ -82,6 +83,7 @@ PURE = [
     *(SOURCE / "snapshot" / f"{name}.py" for name in ("checking", "layout", "sparse")),
     *sorted(SOURCE.glob("filesystem/fuse/*.py")),
     *(SOURCE / "filesystem" / "memory" / f"{name}.py" for name in ("contents", "files", "room")),
+    *(SOURCE / "runtime" / f"{name}.py" for name in ("checking", "frames", "grant", "requests")),
     SOURCE / "sizes.py",
     SOURCE / "engine" / "config.py",
     SOURCE / "engine" / "concatenation.py",

@@ -119,6 +119,6 @@ def _narrowed(stored: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     narrowed = Network(
         [each for each in network.allow if each not in dropped], network.deny,
         "public" if network.default == "open" else network.default,
-        hidden_names=network.hidden_names,
+        hidden_names=network.hidden_names, ceiling=network.ceiling,
     )  # fmt: skip
     return narrowed.to_json(), dropped
