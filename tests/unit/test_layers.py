@@ -96,7 +96,9 @@ IMPURE = {"asyncio", "socket", "subprocess"}
 EXTRA_TESTS = {"wire/test_vectors.py", "network/test_attempts.py"}
 # Modules without a test file of their own: interfaces, thin joints, and what needs a machine.
 COVERED_ELSEWHERE = {
+    "wire/runtime.py": "tests/unit/wire/test_messages.py",
     "wire/volumes.py": "tests/unit/wire/test_messages.py",
+    "sandbox/lending.py": "tests/vm/test_runtime.py",
     "sandbox/volumes.py": "tests/vm/test_volumes.py",
     "sandbox/nudging.py": "tests/vm/test_volumes.py",
     "sandbox/mounting.py": "tests/vm/test_volumes.py",

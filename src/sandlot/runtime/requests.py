@@ -26,7 +26,7 @@ MOST_RULES = 256
 LARGEST = 1 << 50
 """Bytes of memory or disk that anybody could mean."""
 LONGEST_TIMEOUT = 1e8
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _VARIABLE = re.compile(r"[^=\x00]{1,256}")
 
 
@@ -217,7 +217,7 @@ def _name(what: str, value: object) -> str:
     if not _NAME.fullmatch(text):
         raise ConfigError(
             f"{_shown(text)} is not a name for a sandbox",
-            hint="use lower-case letters, digits, `_` and `-`, at most 32",
+            hint="use lower-case letters, digits and `-` inside, at most 32",
         )
     return text
 

@@ -93,7 +93,8 @@ def _checked(record: SandboxRecord) -> tuple[dict[str, Any], list[str]]:
         checked_path(each["path"])
     policy, dropped = _narrowed(record.network)
     inspect = [str(rule) for rule in inspected_rules(record.inspect)]
-    return {**limits, "ports": ports, "network": policy, "inspect": inspect}, dropped
+    own = {"ports": ports, "network": policy, "inspect": inspect, "runtime": {}, "started_by": ""}
+    return {**limits, **own}, dropped
 
 
 def _narrowed(stored: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

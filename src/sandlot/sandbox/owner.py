@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sandlot.network.hooks import Hooks
     from sandlot.network.policy import Network
     from sandlot.network.tls.authority import Authority
+    from sandlot.sandbox.lending import Lending
     from sandlot.sandbox.reach import Reach
     from sandlot.sandbox.secrecy import Grants
     from sandlot.secrets import Secret
@@ -66,6 +67,8 @@ class Owner:
         self.secrets: Mapping[str, Secret] = {}
         """Those that the program gave; the record says where the others come from."""
         self.volumes = Mounted(self)
+        self.lending: Lending | None = None
+        """The runtime that it was lent, when it has a grant."""
         self.lineage: Authority | None = None
         """The authority of the sandbox that it was forked from, or restored, in this program."""
         self.reach: Reach | None = None
@@ -145,6 +148,11 @@ class Owner:
             reach = self._open_network()
             await reach.attach(self.owned.session)
             await self.volumes.attach(self.owned)
+            if self.record.runtime:
+                from sandlot.sandbox.lending import Lending
+
+                self.lending = self.lending or Lending(self)
+                await self.lending.attach(self.owned)
             self.main = self.owned.main
             await self.owned.thaw()
             before = self.folder.run_state()
@@ -227,6 +235,8 @@ class Owner:
         self._cancel_tasks()
         self.gone.set()
         self._door.close()
+        if self.lending is not None:
+            self.lending.close()
         if self.reach is not None:
             self.reach.close()
         with contextlib.suppress(SandboxError, OSError):
@@ -314,6 +324,7 @@ class Owner:
         elif not self.stays:
             self.finish()
         await self.ended_event.wait()
+        await self.peers_ended()
 
     async def pause(self) -> None:
         """Stop the processors. Pausing twice is allowed."""
@@ -350,6 +361,12 @@ class Owner:
             await self.owned.ended()
         await self.ended_event.wait()
         await self.volumes.ended()
+        await self.peers_ended()
+
+    async def peers_ended(self) -> None:
+        """Wait until what its programs have started is gone, if it is to go with it."""
+        if self.lending is not None:
+            await self.lending.ended()
 
     async def over(self) -> None:
         """Wait until it stops, for whatever reason, without stopping it."""

@@ -115,7 +115,7 @@ async def child_record(
         machine_id=secrets.token_hex(16), env=env,
         detached=changes.detached, auto_remove=changes.auto_remove, make_workdir=False,
         restart=source.restart if changes.detached and not changes.auto_remove else "no",
-        snapshot=origin.snapshot, **fields,
+        snapshot=origin.snapshot, started_by="", **fields,
     )  # fmt: skip
     return record, dataclasses.replace(grants, secrets=hidden, volumes=given)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sandlot.filesystem.base import FileSystem
     from sandlot.network.hooks import Hooks
     from sandlot.network.policy import Network
+    from sandlot.runtime.grant import RuntimeAccess
     from sandlot.secrets import Secret
     from sandlot.state.lock import FileLock
     from sandlot.state.records import SandboxFolder, SandboxRecord
@@ -55,6 +56,7 @@ class Sandbox(Programs, Branching):
         bandwidth: int | str = 0, dns: Sequence[str] = (), hooks: Hooks | None = None,
         secrets: Mapping[str, object] | None = None, upstream_ca: str | os.PathLike[str] = "",
         inspect: Sequence[str] = (), volumes: Mapping[str, object] | None = None,
+        runtime: RuntimeAccess | None = None,
     ) -> SandboxCreation:  # fmt: skip
         """Make a sandbox and start it.
 
@@ -105,6 +107,7 @@ class Sandbox(Programs, Branching):
             hooks: functions that are asked before something is reached; not for a detached one.
             volumes: what is mounted in it: path to a `FileSystem` (`HostFs`, `MemFs`, your own), to
                 the name of a named volume, or to a host folder.
+            runtime: what its programs may start: sandboxes beside it, within this grant.
 
         Raises:
             ImageNotFound, RegistryError, ImageError, NameTaken, ConfigError, ResourceError,
@@ -120,6 +123,7 @@ class Sandbox(Programs, Branching):
                 pull=pull, platform=platform, network=network, ports=ports,
                 connections=connections, bandwidth=bandwidth, dns=dns, hooks=hooks,
                 secrets=secrets, upstream_ca=upstream_ca, inspect=inspect, volumes=volumes,
+                runtime=runtime,
             )  # fmt: skip
             try:
                 await made.start()
@@ -143,6 +147,7 @@ class Sandbox(Programs, Branching):
         bandwidth: int | str = 0, dns: Sequence[str] = (), hooks: Hooks | None = None,
         secrets: Mapping[str, object] | None = None, upstream_ca: str | os.PathLike[str] = "",
         inspect: Sequence[str] = (), volumes: object = None,
+        runtime: RuntimeAccess | None = None, started_by: str = "",
         **policy: Any,
     ) -> Sandbox:  # fmt: skip
         """A new sandbox that is not started yet; what the command line's `create` makes.
@@ -189,6 +194,12 @@ class Sandbox(Programs, Branching):
             fields, variables = await secret_options(hidden, looks=bool(inspect))
             looks = bool(hidden or inspect)
             checked = {**checked, **fields, "upstream_ca": ca_file(upstream_ca, used=looks)}
+        lent: dict[str, str] = {}
+        if runtime is not None:
+            from sandlot.sandbox.lending import runtime_options
+
+            fields, lent = runtime_options(runtime, {**config.env, **own}, hidden, hooks)
+            checked = {**checked, **fields}
         given: dict[str, FileSystem] = {}
         if volumes:
             from sandlot.volume.declared import GIVEN, declared
@@ -202,11 +213,12 @@ class Sandbox(Programs, Branching):
             checked = {**checked, "volumes": listed}
         record = make_record(
             name=name, image=found.title, image_digest=found.id, memory=memory, cpus=cpus, disk=disk,
-            env={**variables, **config.env, **own, **{n: variables[n] for n in hidden}},
+            env={**variables, **config.env, **own, **{n: variables[n] for n in hidden}, **lent},
             workdir=workdir if workdir is not None else config.working_dir,
             user=user if user is not None else config.user,
             hostname=hostname, command=command, tty=tty, stdin=stdin, auto_remove=auto_remove,
-            detached=detached, data=host.paths.sandboxes, policy=checked,
+            detached=detached, data=host.paths.sandboxes,
+            policy={**checked, "started_by": started_by},
         )  # fmt: skip
         # The image's own was made with the image.
         record = dataclasses.replace(record, make_workdir=workdir not in (None, "", "/"))

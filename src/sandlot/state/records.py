@@ -26,8 +26,7 @@ from sandlot.state.lock import FileLock, is_held
 class SandboxRecord:
     """What a sandbox was made with. Sizes in bytes, times in seconds, `created` since 1970.
 
-    0 and empty mean: no limit of its own. `restart` is `no`, `on-failure[:N]`, `always` or
-    `unless-stopped`.
+    0 and empty mean: no limit of its own. `started_by` is the id of the sandbox that asked for it.
     """
 
     id: str
@@ -68,6 +67,8 @@ class SandboxRecord:
     placeholders: dict[str, str] = field(default_factory=dict)
     snapshot: str = ""
     volumes: list[dict[str, Any]] = field(default_factory=list)
+    runtime: dict[str, Any] = field(default_factory=dict)
+    started_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -188,8 +189,7 @@ class SandboxFolder:
 
     @property
     def image(self) -> Path:
-        """The device of the image it was made from, whatever that name stands for now: a
-        description of it, in a folder with links to its files."""
+        """Describes the device of the image it was made from; beside it are links to its files."""
         return self.path / "image" / "device.vmdk"
 
     @property

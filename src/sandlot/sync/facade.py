@@ -12,6 +12,7 @@ from sandlot.engine.base import MachineStats
 from sandlot.errors import SandboxError
 from sandlot.network.hooks import Hooks
 from sandlot.network.policy import Network
+from sandlot.runtime.grant import RuntimeAccess
 from sandlot.sandbox import job as jobs
 from sandlot.sandbox import process as asynchronous
 from sandlot.sandbox import sandbox as origin
@@ -52,6 +53,7 @@ class Sandbox:
         bandwidth: int | str = 0, dns: Sequence[str] = (), hooks: Hooks | None = None,
         secrets: Mapping[str, object] | None = None, upstream_ca: str | os.PathLike[str] = "",
         inspect: Sequence[str] = (), volumes: Mapping[str, object] | None = None,
+        runtime: RuntimeAccess | None = None,
     ) -> Sandbox:  # fmt: skip
         """See `sandlot.Sandbox.create`."""
 
@@ -64,7 +66,7 @@ class Sandbox:
                 platform=platform, network=network, ports=ports, connections=connections,
                 bandwidth=bandwidth, dns=dns, hooks=hooks,
                 secrets=secrets, upstream_ca=upstream_ca, inspect=inspect,
-                volumes=volumes,
+                volumes=volumes, runtime=runtime,
             )  # fmt: skip
 
         return cls(run(make()))

@@ -1,0 +1,207 @@
+"""Sandboxes that start sandboxes: within their owner's grant, and never beyond it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+from sandlot import Network, RuntimeAccess, Sandbox, Secret
+
+VALUE = "the-value-of-the-secret"
+AGENT = """
+import asyncio, os, subprocess, sys
+from sandlot import CommandNotFound, FileNotFound, Network, Refuse, Sandbox, SandboxError
+
+async def main():
+    rt = await Sandbox.current_runtime()
+    r = await rt.start("researcher", image="test", secrets=["SERP_KEY"],
+                       network=Network.deny_all(), env={"A": "b"},
+                       command=["sh", "-c", "echo said; echo wrong >&2; sleep 1000"])
+    shown = await r.exec("cat; echo $A $SERP_KEY; hostname; exit 3", stdin="typed ")
+    assert shown.exit_code == 3, shown
+    typed, variable, key, name = shown.text.split()
+    assert (typed, variable, name) == ("typed", "b", "researcher"), shown
+    assert key != os.environ["SERP_KEY"] and len(key) > 10, shown  # placeholders, one for each
+    await r.files.write("/tmp/folder/a", b"x" * 200_000, parents=True, mode=0o600)
+    assert await r.files.read("/tmp/folder/a") == b"x" * 200_000
+    listed = [(f.path, f.size, f.mode) for f in await r.files.list("/tmp/folder")]
+    assert listed == [("/tmp/folder/a", 200_000, 0o600)], listed
+    await r.files.remove("/tmp/folder", recursive=True)
+    try:
+        await r.files.read("/tmp/folder/a")
+        raise AssertionError("it is there")
+    except FileNotFound as error:
+        assert error.errno == 2
+    try:
+        await r.exec(["no-such-program"])
+        raise AssertionError("it ran")
+    except CommandNotFound:
+        pass
+    lines = b""
+    async for piece in r.logs(follow=True):
+        lines += piece
+        if lines.count(b"\\n") == 2:
+            break
+    assert sorted(lines.split()) == [b"said", b"wrong"], lines
+
+    for wrong, why in (
+        (dict(image="net"), "not granted"), (dict(memory="2G"), "were granted"),
+        (dict(secrets=["OTHER"]), "not granted"), (dict(cpus=64), "were granted"),
+        (dict(name="researcher"), "already"), (dict(disk="1T"), "were granted"),
+    ):
+        try:
+            await rt.start(**wrong)
+            raise AssertionError(wrong)
+        except Refuse as error:
+            assert why in error.message, error.message
+
+    # Its own, and those of others, are not there for it.
+    own = subprocess.run(["sandlot", "exec", sys.argv[1], "id"], capture_output=True, text=True)
+    assert own.returncode == 125 and "started none" in own.stderr, own
+
+    # The command, which needs no Python.
+    run = lambda *a, **k: subprocess.run(a, capture_output=True, text=True, **k)
+    assert run("sandlot", "ls").stdout.split()[:2] == ["researcher", "running"]
+    piped = run("sandlot", "exec", "-i", "researcher", "sh", "-c", "cat; exit 7", input="through")
+    assert (piped.stdout, piped.returncode) == ("through", 7), piped
+    assert run("sandlot", "exec", "researcher", "no-such-program").returncode == 127
+    made = run("sandlot", "start", "--deny-all", "second")
+    assert made.stdout == "second\\n", made
+    full = run("sandlot", "start", "third")
+    assert full.returncode == 125 and "2 of 2 sandboxes are taken" in full.stderr, full
+    assert run("sandlot", "stop", "second").returncode == 0
+    assert [p.name for p in await rt.list()] == ["researcher"]
+    print("all is well")
+
+asyncio.run(main())
+"""
+HOSTILE = """
+import json, random, socket, struct, sys
+SOCKET = "/run/sandlot/runtime.sock"
+def connect(data):
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(SOCKET)
+    s.sendall(data)
+    return s
+def request(**fields):
+    data = json.dumps({"version": 1, **fields}).encode()
+    return struct.pack("!BI", 1, len(data)) + data
+random.seed(int(sys.argv[1]))
+# A thousand at once: some go away in the middle, some say nonsense, some never say anything.
+kept = []
+for n in range(1000):
+    kind = n % 5
+    try:
+        if kind == 0:
+            kept.append(connect(request(op="start", name=f"n{n}")))
+        elif kind == 1:
+            connect(request(op="start", memory="1G")).close()
+        elif kind == 2:
+            connect(random.randbytes(100)).close()
+        elif kind == 3:
+            connect(struct.pack("!BI", 1, 1 << 31) + bytes(1000)).close()
+        else:
+            connect(request(op="exec", peer="n0", command=["yes"])[:random.randrange(40)]).close()
+    except OSError:
+        pass
+answers = {2: 0, 3: 0, None: 0}
+for s in kept:
+    try:
+        head = s.recv(5, socket.MSG_WAITALL)
+    except OSError:
+        head = b""
+    answers[head[0] if head else None] += 1
+    s.close()
+print(json.dumps({"started": answers[2], "refused": answers[3], "cut": answers[None]}))
+"""
+
+
+async def peers_of(owner: Sandbox) -> list[str]:
+    return [each.name for each in await Sandbox.list() if each.record.started_by == owner.id]
+
+
+async def test_a_sandbox_starts_and_uses_others_within_its_grant(image: str) -> None:
+    grant = RuntimeAccess(
+        2, images=[image], memory="1G", secrets=["SERP_KEY"], network=Network(allow=["a.example"])
+    )
+    async with Sandbox.create(
+        "asker", image=image, memory="512M", network=Network.deny_all(), runtime=grant,
+        secrets={"SERP_KEY": Secret(VALUE, hosts=["a.example"])},
+    ) as owner:  # fmt: skip
+        await owner.files.write("/root/agent.py", AGENT)
+        result = await owner.exec(["python3", "/root/agent.py", owner.id], timeout=600)
+        assert result.text == "all is well\n", (result.stdout, result.stderr)
+        # The package can be installed without a network, too; another user may use it.
+        names = await owner.exec("ls /run/sandlot/runtime")
+        assert [name.rpartition(".")[2] for name in names.text.split()] == ["sandlot", "whl"]
+        listed = await owner.exec(["sandlot", "ls", "--json"], user="1000")
+        assert [each["name"] for each in json.loads(listed.stdout)] == ["researcher"]
+        # The host sees a sandbox like any other, held to both policies.
+        (name,) = await peers_of(owner)
+        peer = await Sandbox.get(name)
+        assert name == "asker.researcher"
+        network = Network.from_json(peer.record.network)
+        assert (network.default, network.ceiling) == ("deny", grant.network)
+        for sandbox in (owner, peer):
+            everywhere = await sandbox.exec("cat /proc/*/environ; env; find /run -type f | xargs cat")
+            assert VALUE.encode() not in everywhere.stdout
+    assert not peer.folder.path.exists()
+    assert not await peers_of(owner)
+
+
+async def test_a_hostile_guest_gets_no_more_than_its_grant(image: str) -> None:
+    grant = RuntimeAccess(1, images=[image], memory="512M")
+    async with Sandbox.create(
+        image=image, memory="512M", runtime=grant, network=Network.deny_all()
+    ) as owner:
+        await owner.files.write("/root/hostile.py", HOSTILE)
+        most = 0
+        running = asyncio.gather(
+            *(owner.exec(["python3", "/root/hostile.py", str(n)], timeout=600) for n in range(2))
+        )
+        while not running.done():
+            most = max(most, len(await peers_of(owner)))
+            await asyncio.sleep(0.05)
+        for result in await running:
+            answers = json.loads(result.stdout or b"{}")
+            assert answers.get("refused", 0) > 0, (result.stdout, result.stderr)
+            assert sum(answers.values()) <= 200
+        assert most <= 1
+        assert len(await peers_of(owner)) <= 1
+        # It still serves who asks in order.
+        listed = json.loads((await owner.exec(["sandlot", "ls", "--json"], check=True)).stdout)
+        assert len(listed) <= 1
+        for each in listed:
+            await owner.exec(["sandlot", "stop", "--kill", each["name"]], check=True)
+        started = await owner.exec(["sandlot", "start", "last"])
+        assert started.text == "last\n", started.stderr
+    assert not await peers_of(owner)
+
+
+async def test_without_a_grant_there_is_nothing_to_ask(sb: Sandbox) -> None:
+    assert (await sb.exec("ls /run/sandlot/runtime.sock")).exit_code != 0
+    assert (await sb.exec("command -v sandlot")).exit_code != 0
+
+
+async def test_detached_peers_live_on_and_are_counted_again(image: str, tmp_path: Path) -> None:
+    grant = RuntimeAccess(1, images=[image], memory="512M", lifetime="detached")
+    owner = await Sandbox.create(image=image, memory="512M", runtime=grant)
+    names: list[str] = []
+    try:
+        await owner.exec(["sandlot", "start", "helper", "--", "sleep", "1000"], check=True)
+        await owner.stop(kill=True)
+        names = await peers_of(owner)
+        assert len(names) == 1
+        assert (await Sandbox.get(names[0])).status == "running"
+        await owner.start()
+        refused = await owner.exec(["sandlot", "start", "other"])
+        assert b"1 of 1 sandboxes are taken" in refused.stderr
+        assert (await owner.exec(["sandlot", "exec", "helper", "true"])).exit_code == 0
+        await owner.exec(["sandlot", "stop", "--kill", "helper"], check=True)
+        assert not await peers_of(owner)
+    finally:
+        for name in names:
+            if name in await peers_of(owner):
+                await (await Sandbox.get(name)).remove()
+        await owner.remove()
