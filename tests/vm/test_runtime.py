@@ -118,7 +118,7 @@ print(json.dumps({"started": answers[2], "refused": answers[3], "cut": answers[N
 
 
 async def peers_of(owner: Sandbox) -> list[str]:
-    return [each.name for each in await Sandbox.list() if each.record.started_by == owner.id]
+    return [each.record.name for each in await Sandbox.list() if each.record.started_by == owner.id]
 
 
 async def test_a_sandbox_starts_and_uses_others_within_its_grant(image: str) -> None:
@@ -144,7 +144,9 @@ async def test_a_sandbox_starts_and_uses_others_within_its_grant(image: str) -> 
         network = Network.from_json(peer.record.network)
         assert (network.default, network.ceiling) == ("deny", grant.network)
         for sandbox in (owner, peer):
-            everywhere = await sandbox.exec("cat /proc/*/environ; env; find /run -type f | xargs cat")
+            everywhere = await sandbox.exec(
+                "cat /proc/*/environ; env; find /run -type f | xargs cat"
+            )
             assert VALUE.encode() not in everywhere.stdout
     assert not peer.folder.path.exists()
     assert not await peers_of(owner)

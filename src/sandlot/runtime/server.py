@@ -23,7 +23,7 @@ from sandlot.errors import (
 from sandlot.runtime.frames import FrameReader, Kind, frame, frames
 from sandlot.runtime.requests import TAKES_INPUT, Request, parse_request
 
-MOST_AT_ONCE = 64
+MOST_AT_ONCE = 32
 """Connections of one guest that are served at once."""
 WORD_PATIENCE = 30.0  # seconds until a connection has to say what it asks
 END_PATIENCE = 10.0  # seconds until a guest that was answered has to go away
