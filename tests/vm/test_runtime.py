@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
+import os
+import sys
+from asyncio.subprocess import PIPE
 
 from sandlot import Network, RuntimeAccess, Sandbox, Secret
 
@@ -73,6 +75,42 @@ async def main():
     assert run("sandlot", "stop", "second").returncode == 0
     assert [p.name for p in await rt.list()] == ["researcher"]
     print("all is well")
+
+asyncio.run(main())
+"""
+NESTED = """
+import asyncio
+from sandlot import Refuse, RuntimeAccess, Sandbox, SandboxError
+
+async def main():
+    rt = await Sandbox.current_runtime()
+    peer = await rt.start("middle", runtime=RuntimeAccess(1, memory="512M"))
+    made = await peer.exec(["sandlot", "start", "inner"])
+    assert made.text == "inner\\n", made
+    again = await peer.exec(["sandlot", "start", "another"])
+    assert b"1 of 1 sandboxes are taken" in again.stderr, again
+    for wrong in (RuntimeAccess(1), RuntimeAccess(1, max_depth=2)):
+        try:
+            await rt.start("other", runtime=wrong)
+            raise AssertionError(wrong)
+        except Refuse:
+            pass
+    print("nested", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+PROGRAM = """
+import asyncio, sys
+from sandlot import RuntimeAccess, Sandbox
+
+async def main():
+    grant = RuntimeAccess(2, images=[sys.argv[1]], memory="1G", max_depth=2)
+    owner = await Sandbox.create(sys.argv[2], image=sys.argv[1], memory="512M", runtime=grant)
+    await owner.files.write("/root/nested.py", sys.stdin.read())
+    process = await owner.spawn(["python3", "/root/nested.py"])
+    print((await process.stdout.read_line()).decode() or await process.stderr.read(), flush=True)
+    await process.wait()
 
 asyncio.run(main())
 """
@@ -181,12 +219,37 @@ async def test_a_hostile_guest_gets_no_more_than_its_grant(image: str) -> None:
     assert not await peers_of(owner)
 
 
+async def test_all_of_them_end_with_the_program_that_runs_their_owner(image: str) -> None:
+    name = f"owner-{os.urandom(3).hex()}"
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PROGRAM, image, name, stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    assert program.stdin is not None and program.stdout is not None and program.stderr is not None
+    try:
+        program.stdin.write(NESTED.encode())
+        program.stdin.write_eof()
+        said = await program.stdout.readline()
+        assert said == b"nested\n", (said, await program.stderr.read())
+        running = {each.record.name for each in await Sandbox.list()}
+        names = {name, f"{name}.middle", f"{name}.middle.inner"}
+        assert names <= running
+    finally:
+        program.kill()
+        await program.communicate()
+    left = {each.record.name for each in await Sandbox.list()} & names
+    while left - {name}:
+        await asyncio.sleep(0.05)
+        left = {each.record.name for each in await Sandbox.list()} & names
+    assert left == {name}  # which is there until it is removed
+    await (await Sandbox.get(name)).remove()
+
+
 async def test_without_a_grant_there_is_nothing_to_ask(sb: Sandbox) -> None:
     assert (await sb.exec("ls /run/sandlot/runtime.sock")).exit_code != 0
     assert (await sb.exec("command -v sandlot")).exit_code != 0
 
 
-async def test_detached_peers_live_on_and_are_counted_again(image: str, tmp_path: Path) -> None:
+async def test_detached_peers_live_on_and_are_counted_again(image: str) -> None:
     grant = RuntimeAccess(1, images=[image], memory="512M", lifetime="detached")
     owner = await Sandbox.create(image=image, memory="512M", runtime=grant)
     names: list[str] = []

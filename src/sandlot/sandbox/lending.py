@@ -66,6 +66,12 @@ PIECE = 65536
 LONGEST_OWNER = 28  # characters of the owner's name in a peer's
 
 
+def _version() -> str:
+    from importlib.metadata import version  # here: few sandboxes are lent a runtime
+
+    return version("sandlot")
+
+
 def runtime_options(
     runtime: object, env: Mapping[str, str], secrets: Mapping[str, object], hooks: Hooks | None
 ) -> tuple[dict[str, Any], dict[str, str]]:
@@ -74,8 +80,6 @@ def runtime_options(
     Raises:
         ConfigError: it grants what there is not.
     """
-    from sandlot import __version__
-
     if not isinstance(runtime, RuntimeAccess):
         raise ConfigError(
             f"runtime is {type(runtime).__name__}, not a RuntimeAccess",
@@ -92,7 +96,7 @@ def runtime_options(
             "hooks cannot be asked about sandboxes that outlive this program",
             hint='leave lifetime="detached" out',
         )
-    python = f"{FOLDER}/{wheel_name(__version__)}"
+    python = f"{FOLDER}/{wheel_name(_version())}"
     own = env.get("PYTHONPATH")
     variables = {
         "PATH": f"{env.get('PATH') or PATH}:{FOLDER}",
@@ -132,7 +136,6 @@ class Lending:
 
     async def attach(self, owned: OwnedMachine) -> None:
         """Offer it to the programs of a machine that has come up."""
-        from sandlot import __version__
 
         async def itself() -> GuestSession:
             return owned.session
@@ -142,9 +145,7 @@ class Lending:
         assert self._owner.reach is not None
         self._owner.reach.gateway.lent = lambda stream, _: self._server.serve(stream)
         await owned.session.call(Lend())
-        await Files(itself, user="0").write(
-            f"{FOLDER}/{wheel_name(__version__)}", wheel(__version__)
-        )
+        await Files(itself, user="0").write(f"{FOLDER}/{wheel_name(_version())}", wheel(_version()))
 
     async def _find_again(self) -> None:
         """Peers that lived on while this sandbox did not."""
@@ -197,11 +198,9 @@ class Lending:
             raise Refuse(f"sandbox {peer.share.name!r} does not run") from error
 
     def _hello(self) -> dict[str, Any]:
-        from sandlot import __version__
-
         record = self._owner.record
         return {
-            "version": 1, "sandlot": __version__, "name": record.name, "id": record.id,
+            "version": 1, "sandlot": _version(), "name": record.name, "id": record.id,
             "grant": self.grant.to_json(),
         }  # fmt: skip
 
