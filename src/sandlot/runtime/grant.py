@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -88,6 +89,18 @@ class RuntimeAccess:
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+    def narrowed(
+        self, *, network: Network | None = None, secrets: Iterable[str] | None = None
+    ) -> RuntimeAccess:
+        """The same with another policy besides, or with no other secrets than these."""
+        changed: dict[str, Any] = {}
+        if network is not None:
+            changed["network"] = self.network.within(network)
+        if secrets is not None:
+            kept = set(secrets)
+            changed["secrets"] = [each for each in self.secrets if each in kept]
+        return dataclasses.replace(self, **changed)
 
     def to_json(self) -> dict[str, Any]:
         """As plain data; `from_json` reads it."""

@@ -129,7 +129,9 @@ class Lending:
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
-        self.grant = RuntimeAccess.from_json(owner.record.runtime)
+        granted = RuntimeAccess.from_json(owner.record.runtime)
+        # A restored one may have fewer secrets than the one that was saved.
+        self.grant = granted.narrowed(secrets=owner.record.secrets)
         self._server = RuntimeServer(self)
         self._peers: dict[str, _Peer] = {}
         self._closing: asyncio.Task[None] | None = None

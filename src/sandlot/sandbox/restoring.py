@@ -88,6 +88,11 @@ async def child_record(
         fields["disk"] = _grown(source.disk, changes.disk)
     if changes.network is not None:
         fields["network"] = network_options(changes.network, None, 0, 0)["network"]
+        if source.runtime:
+            from sandlot.runtime.grant import RuntimeAccess
+
+            grant = RuntimeAccess.from_json(source.runtime)
+            fields["runtime"] = grant.narrowed(network=changes.network).to_json()
     if changes.ports is not None:
         fields["ports"] = network_options(None, changes.ports, 0, 0)["ports"]
     else:

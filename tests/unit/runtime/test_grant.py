@@ -20,6 +20,14 @@ def test_a_grant_is_written_down_and_read_again() -> None:
     assert RuntimeAccess.from_json(grant.to_json()) == grant
 
 
+def test_it_is_narrowed() -> None:
+    grant = RuntimeAccess(secrets=["A", "B"], network=Network.public())
+    narrow = grant.narrowed(network=Network.deny_all(), secrets=["B", "C"])
+    assert narrow.secrets == ("B",)
+    assert not narrow.network.compile().decide_name("a.example", 443).allowed
+    assert grant.narrowed() == grant
+
+
 def test_without_a_network_nothing_is_reached() -> None:
     assert RuntimeAccess().network == Network.deny_all()
 
