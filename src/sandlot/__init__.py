@@ -98,6 +98,7 @@ if TYPE_CHECKING:
     from sandlot.network.policy import Network
     from sandlot.network.published import PublishedPort
     from sandlot.runtime.grant import RuntimeAccess
+    from sandlot.runtime.lent import Runtime
     from sandlot.sandbox.difference import FileChange, FileState
     from sandlot.sandbox.housekeeping import Leftover, Usage, disk_usage, prune
     from sandlot.sandbox.job import Attachment, Job
@@ -148,6 +149,7 @@ _LAZY = {
     "Network": "sandlot.network.policy",
     "Pool": "sandlot.sandbox.pool",
     "Process": "sandlot.sandbox.process",
+    "Runtime": "sandlot.runtime.lent",
     "RuntimeAccess": "sandlot.runtime.grant",
     "Sandbox": "sandlot.sandbox.sandbox",
     "SandboxInfo": "sandlot.sandbox.listing",
@@ -249,6 +251,7 @@ __all__ = [
     "Refuse",
     "RegistryError",
     "ResourceError",
+    "Runtime",
     "RuntimeAccess",
     "Sandbox",
     "SandboxDied",

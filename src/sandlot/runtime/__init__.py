@@ -7,4 +7,5 @@ requests   what a guest may ask, parsed and bounded (pure)
 server     serves the connections of one sandbox
 wheel      the package that is offered to the guest, made from
 lent       the client, which runs in guests alone and needs nothing of Sandlot
+    lent_sync  the same without `await`
 """

@@ -18,7 +18,7 @@ import asyncio
 import json
 import os
 import struct
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -345,7 +345,9 @@ class Peer:
             raise ProcessError(f"{argv[0]} failed with exit code {result.exit_code}", result)
         return result
 
-    async def logs(self, *, follow: bool = False, tail: int | None = None) -> AsyncIterator[bytes]:
+    async def logs(
+        self, *, follow: bool = False, tail: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
         """What its command says, piece by piece; with `follow` until it is stopped."""
         fields = {"peer": self.id, "follow": follow, "tail": tail}
         connection = await _Connection.open("logs", fields)

@@ -1,7 +1,7 @@
 """The package that a guest is offered: `sandlot` as its programs import it, in one wheel.
 
-It is made here, from `lent.py` alone, so that no guest needs a network: it can be imported as it is
-(a wheel is a zip archive), and installed by pip.
+It is made here, from `lent.py` and `lent_sync.py` alone, so that no guest needs a network: it can be
+imported as it is (a wheel is a zip archive), and installed by pip.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import zipfile
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("lent.py")
+SYNC_SOURCE = Path(__file__).with_name("lent_sync.py")
+_OURS, _THEIRS = b"from sandlot.runtime import lent\n", b"import sandlot as lent\n"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -28,6 +30,7 @@ def wheel(version: str) -> bytes:
     info = f"sandlot-{version}.dist-info"
     files = {
         "sandlot/__init__.py": SOURCE.read_bytes() + f"\n__version__ = {version!r}\n".encode(),
+        "sandlot/sync.py": SYNC_SOURCE.read_bytes().replace(_OURS, _THEIRS),
         "sandlot/py.typed": b"",
         f"{info}/METADATA": (
             f"Metadata-Version: 2.1\nName: sandlot\nVersion: {version}\n"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from sandlot.errors import ConfigError, SandboxError
+from sandlot.errors import ConfigError, SandboxError, WrongState
 from sandlot.sandbox.arguments import explained, flag, text, text_or_none
 from sandlot.sandbox.branching import Branching
 from sandlot.sandbox.host import DEFAULT_DISK, Host
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sandlot.network.hooks import Hooks
     from sandlot.network.policy import Network
     from sandlot.runtime.grant import RuntimeAccess
+    from sandlot.runtime.lent import Runtime
     from sandlot.secrets import Secret
     from sandlot.state.lock import FileLock
     from sandlot.state.records import SandboxFolder, SandboxRecord
@@ -260,6 +261,23 @@ class Sandbox(Programs, Branching):
             unreadable: is told of each whose record cannot be read, which is left out.
         """
         return list_sandboxes(unreadable)
+
+    @classmethod
+    async def current_runtime(cls) -> Runtime:
+        """For a program that runs in a sandbox: the runtime that its owner lends it.
+
+            rt = await Sandbox.current_runtime()
+            researcher = await rt.start("researcher", image="python:3.12")
+
+        Raises:
+            WrongState: this program runs in no sandbox, or nothing was lent to it.
+        """
+        from sandlot.runtime import lent
+
+        try:
+            return await lent.current_runtime()
+        except lent.WrongState as error:
+            raise WrongState(error.message, hint=error.hint) from None
 
     async def __aenter__(self) -> Sandbox:
         return self

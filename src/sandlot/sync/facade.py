@@ -13,6 +13,7 @@ from sandlot.errors import SandboxError
 from sandlot.network.hooks import Hooks
 from sandlot.network.policy import Network
 from sandlot.runtime.grant import RuntimeAccess
+from sandlot.runtime.lent_sync import Runtime
 from sandlot.sandbox import job as jobs
 from sandlot.sandbox import process as asynchronous
 from sandlot.sandbox import sandbox as origin
@@ -75,6 +76,11 @@ class Sandbox:
     def get(cls, name: str) -> Sandbox:
         """See `sandlot.Sandbox.get`."""
         return cls(run(origin.Sandbox.get(name)))
+
+    @classmethod
+    def current_runtime(cls) -> Runtime:
+        """See `sandlot.Sandbox.current_runtime`."""
+        return Runtime(run(origin.Sandbox.current_runtime()))
 
     @property
     def name(self) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 from sandlot.runtime.wheel import wheel, wheel_name
 
 USE = """
-import sandlot
+import sandlot, sandlot.sync
+assert sandlot.sync.lent is sandlot and callable(sandlot.sync.Sandbox.current_runtime)
 assert sandlot.__version__ == '1.2.3', sandlot.__version__
 print(sandlot.__file__, callable(sandlot.Sandbox.current_runtime), sandlot.Network.deny_all())
 """
