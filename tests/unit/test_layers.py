@@ -83,7 +83,10 @@ PURE = [
     *(SOURCE / "snapshot" / f"{name}.py" for name in ("checking", "layout", "sparse")),
     *sorted(SOURCE.glob("filesystem/fuse/*.py")),
     *(SOURCE / "filesystem" / "memory" / f"{name}.py" for name in ("contents", "files", "room")),
-    *(SOURCE / "runtime" / f"{name}.py" for name in ("checking", "frames", "grant", "requests")),
+    *(
+        SOURCE / "runtime" / f"{name}.py"
+        for name in ("caller", "checking", "frames", "grant", "requests")
+    ),
     SOURCE / "sizes.py",
     SOURCE / "engine" / "config.py",
     SOURCE / "engine" / "concatenation.py",
@@ -98,7 +101,7 @@ EXTRA_TESTS = {"wire/test_vectors.py", "network/test_attempts.py"}
 COVERED_ELSEWHERE = {
     "wire/runtime.py": "tests/unit/wire/test_messages.py",
     "wire/volumes.py": "tests/unit/wire/test_messages.py",
-    "sandbox/lending.py": "tests/vm/test_runtime.py",
+    "runtime/caller.py": "tests/unit/sandbox/test_lending.py",
     "sandbox/volumes.py": "tests/vm/test_volumes.py",
     "sandbox/nudging.py": "tests/vm/test_volumes.py",
     "sandbox/mounting.py": "tests/vm/test_volumes.py",

@@ -1,6 +1,7 @@
 """The runtime that an owner lends to a sandbox: the grant, the protocol, what serves it.
 
 grant      RuntimeAccess: what programs of a sandbox may start
+caller     who asks, for those who want to know
 checking   a request, the grant and what runs already: what to start, or why not (pure)
 frames     the bytes of one connection of the guest (pure)
 requests   what a guest may ask, parsed and bounded (pure)

@@ -26,6 +26,7 @@ from sandlot.errors import (
 from sandlot.files.files import Files
 from sandlot.guest.session import GuestSession
 from sandlot.network.policy import Network
+from sandlot.runtime.caller import caller_id
 from sandlot.runtime.checking import Permit, Refusal, Share, permit
 from sandlot.runtime.frames import Kind
 from sandlot.runtime.grant import RuntimeAccess
@@ -168,7 +169,8 @@ class Lending:
     # -- requests --------------------------------------------------------------------------
 
     async def handle(self, request: Request, talk: Conversation) -> Mapping[str, Any]:
-        """What the guest asks, whose caller is always this sandbox."""
+        """What the guest asks; it is called in a task of its own."""
+        caller_id.set(self._owner.record.id)
         for name, peer in list(self._peers.items()):
             if peer.gone:
                 del self._peers[name]
