@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from sandlot.secrets import Secret
 
 
+PEERS_PATIENCE = 5.0  # seconds that a stop waits for those that the sandbox started
+
+
 class Owner:
     """Runs one sandbox in this program. Made by `take`; `bring_up` starts its machine."""
 
@@ -310,6 +313,11 @@ class Owner:
         if self.owned is not None:
             self.owned.why = self.owned.why or reason
         self.stop_asked.set()
+        if self.lending is not None:  # first, so that all is over when it is told that this is
+            self.lending.close()
+            await asyncio.wait(
+                [asyncio.ensure_future(self.lending.ended())], timeout=PEERS_PATIENCE
+            )
         if self._starting is not None:
             self._starting.cancel()
         elif self.owned is not None and self.owned.alive:
