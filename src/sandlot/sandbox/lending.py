@@ -187,8 +187,7 @@ class Lending:
         if isinstance(request, Stop):
             await self._stop(peer, request)
             return {}
-        if peer.starting is not None:
-            await asyncio.shield(peer.starting)
+        await self._came_up(peer)
         assert peer.sandbox is not None
         try:
             if isinstance(request, Exec):
@@ -234,12 +233,20 @@ class Lending:
         # Nothing was awaited since the check: a thousand at once are counted one after the other.
         peer = self._peers[outcome.name] = _Peer(outcome.share, outcome)
         peer.starting = asyncio.get_running_loop().create_task(self._start(peer))
+        await self._came_up(peer)
+        return _described(peer)
+
+    async def _came_up(self, peer: _Peer) -> None:
+        if peer.starting is None:
+            return
         try:
             await asyncio.shield(peer.starting)
         except asyncio.CancelledError:
-            peer.starting.add_done_callback(_retrieve)
+            if peer.starting.cancelled():
+                name = peer.share.name
+                raise Refuse(f"sandbox {name!r} was stopped while it started") from None
+            peer.starting.add_done_callback(_retrieve)  # who asked has gone away
             raise
-        return _described(peer)
 
     async def _start(self, peer: _Peer) -> None:
         try:
@@ -322,8 +329,7 @@ class Lending:
         """Stop and remove a peer; what it took is free when nothing of it is left."""
         try:
             if peer.starting is not None:
-                if kill:
-                    peer.starting.cancel()
+                peer.starting.cancel()
                 await asyncio.wait([peer.starting])
             if peer.sandbox is not None:
                 if not kill:

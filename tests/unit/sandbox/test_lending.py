@@ -168,6 +168,18 @@ async def test_all_end_with_the_one_that_started_them(lending: Lending, world: W
     await asyncio.gather(starting, return_exceptions=True)
 
 
+async def test_one_that_does_not_come_up_can_be_stopped(lending: Lending, world: World) -> None:
+    world.may_start.clear()
+    starting = asyncio.create_task(ask(lending, Start(name="slow")))
+    while not world.alive:
+        await asyncio.sleep(0)
+    await ask(lending, Stop(peer="slow"))
+    assert not world.alive
+    assert await ask(lending, ListPeers()) == []
+    with pytest.raises(Refuse, match="was stopped while it started"):
+        await starting
+
+
 async def test_one_that_somebody_removed_counts_no_more(lending: Lending, world: World) -> None:
     for n in range(4):
         await ask(lending, Start(name=f"n{n}", memory=512 << 20))
