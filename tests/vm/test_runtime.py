@@ -9,6 +9,7 @@ import sys
 from asyncio.subprocess import PIPE
 
 from sandlot import Network, RuntimeAccess, Sandbox, Secret
+from tests.framework.secret_upstream import HOST, Upstream
 
 VALUE = "the-value-of-the-secret"
 AGENT = """
@@ -77,6 +78,13 @@ async def main():
     print("all is well")
 
 asyncio.run(main())
+"""
+# Says what the server got: the value, or something else.
+ASKING = """
+import os, urllib.request
+request = urllib.request.Request("https://host.sandlot.internal:PORT/",
+                                 headers={"Authorization": "Bearer " + os.environ["API_KEY"]})
+print(urllib.request.urlopen(request, timeout=60).read().decode())
 """
 NESTED = """
 import asyncio
@@ -188,6 +196,27 @@ async def test_a_sandbox_starts_and_uses_others_within_its_grant(image: str) -> 
             assert VALUE.encode() not in everywhere.stdout
     assert not peer.folder.path.exists()
     assert not await peers_of(owner)
+
+
+async def test_a_secret_is_put_in_for_a_peer_and_only_within_its_network(
+    net_image: str, upstream: tuple[Upstream, int, int, str]
+) -> None:
+    server, port, _, bundle = upstream
+    grant = RuntimeAccess(
+        1, images=[net_image], memory="512M", network=Network(allow=["host"]), secrets=["API_KEY"]
+    )
+    async with Sandbox.create(
+        image=net_image, memory="512M", secrets={"API_KEY": (server.value, HOST)},
+        network=Network.deny_all(), upstream_ca=bundle, runtime=grant,
+    ) as owner:  # fmt: skip
+        await owner.files.write("/root/ask.py", ASKING.replace("PORT", str(port)))
+        copy = "sandlot cp /root/ask.py {0}:/root/ask.py && sandlot exec {0} python3 /root/ask.py"
+        assert (await owner.exec(["python3", "/root/ask.py"])).exit_code == 1
+        got = await owner.exec(f"sandlot start --secret API_KEY p && {copy.format('p')}")
+        assert got.text == "p\nvalue\n", (got.stdout, got.stderr)
+        closed = f"sandlot start --secret API_KEY --deny-all q && {copy.format('q')}"
+        refused = await owner.exec(f"sandlot stop --kill p && {closed}")
+        assert (refused.text, refused.exit_code) == ("q\n", 1), refused.stderr
 
 
 async def test_a_hostile_guest_gets_no_more_than_its_grant(image: str) -> None:
