@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sandlot.wire import files, frames, messages, network, snapshot, volumes
+from sandlot.wire import files, frames, messages, network, runtime, snapshot, volumes
 from sandlot.wire.frames import Flag, Frame, Type
 
 FRAMES = [
@@ -98,6 +98,8 @@ MESSAGES: list[messages.Message] = [
     files.FileInfo(path=b"\xff/a", mode=0o120777, size=2**40, uid=1, gid=2, mtime_ns=3, target=b"t",
                    links=2),
     files.FileEvent(type=4, path=b"a", target=b"b", flags=1),
+    runtime.Lend(),
+    runtime.Borrow(pid=4321, uid=1000),
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ General layout, from what users hold down to the wire:
     snapshot   saved machines: snapshots, and the templates that sandboxes begin with
     network    what a sandbox may reach: rules, policy, names, the bytes of DNS and TLS
     filesystem file systems of volumes: the seam, FUSE, host folders, memory
+    runtime    what is lent to a sandbox, so that its programs start others
     guest      kernel, initial file system, agent, and the host's side of the channel to it
     image      images: made from Debian packages, written as EROFS, stored by content
     engine     the machine: the seam, QEMU, and the choice of accelerator
@@ -127,6 +128,8 @@ if TYPE_CHECKING:
         TransferContext,
     )
     from sandlot.plugin.process import PluginProcess
+    from sandlot.runtime.grant import RuntimeAccess
+    from sandlot.runtime.lent import Runtime
     from sandlot.sandbox.difference import FileChange, FileState
     from sandlot.sandbox.housekeeping import Leftover, Usage, disk_usage, prune
     from sandlot.sandbox.job import Attachment, Job
@@ -179,6 +182,8 @@ _LAZY = {
     "Network": "sandlot.network.policy",
     "Pool": "sandlot.sandbox.pool",
     "Process": "sandlot.sandbox.process",
+    "Runtime": "sandlot.runtime.lent",
+    "RuntimeAccess": "sandlot.runtime.grant",
     "Sandbox": "sandlot.sandbox.sandbox",
     "SandboxInfo": "sandlot.sandbox.listing",
     "Secret": "sandlot.secrets.secret",
@@ -321,6 +326,8 @@ __all__ = [
     "RefusedContext",
     "RegistryError",
     "ResourceError",
+    "Runtime",
+    "RuntimeAccess",
     "Sandbox",
     "SandboxDied",
     "SandboxError",

@@ -13,9 +13,9 @@ UNIT = ROOT / "tests" / "unit"
 
 ORDER = {
     "errors": 0, "settings": 1, "sizes": 1, "times": 1, "wire": 2, "state": 2, "secrets": 2,
-    "engine": 3, "network": 3, "filesystem": 3, "guest": 4, "image": 4, "plugin": 4, "snapshot": 5,
-    "files": 5, "volume": 6, "sandbox": 7, "build": 8, "fleet": 9, "sync": 10, "cli": 11,
-    "testing": 11,
+    "engine": 3, "network": 3, "filesystem": 3, "guest": 4, "image": 4, "runtime": 4, "plugin": 5,
+    "snapshot": 5, "files": 5, "volume": 6, "sandbox": 7, "build": 8, "fleet": 9, "sync": 10,
+    "cli": 11, "testing": 11,
 }  # fmt: skip
 MODULES = sorted(SOURCE.rglob("*.py"))
 
@@ -110,6 +110,10 @@ PURE = [
             "rate_limiter",
         )
     ),
+    *(
+        SOURCE / "runtime" / f"{name}.py"
+        for name in ("caller", "checking", "frames", "grant", "requests")
+    ),
     SOURCE / "sizes.py",
     SOURCE / "engine" / "config.py",
     SOURCE / "engine" / "concatenation.py",
@@ -125,7 +129,10 @@ COVERED_ELSEWHERE = {
     "plugin/hooks.py": "tests/unit/plugin/test_chain.py",
     "plugin/builtin/arguments.py": "tests/unit/plugin/builtin/test_rate_limiter.py",
     "sandbox/visiting.py": "tests/vm/test_plugins.py",
+    "sandbox/idleness.py": "tests/vm/test_owner.py",
+    "wire/runtime.py": "tests/unit/wire/test_messages.py",
     "wire/volumes.py": "tests/unit/wire/test_messages.py",
+    "runtime/caller.py": "tests/unit/sandbox/test_lending.py",
     "sandbox/volumes.py": "tests/vm/test_volumes.py",
     "sandbox/nudging.py": "tests/vm/test_volumes.py",
     "sandbox/mounting.py": "tests/vm/test_volumes.py",

@@ -4,13 +4,16 @@ package main
 import (
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
 
 	"sandlot/agent/internal/boot"
+	"sandlot/agent/internal/borrow"
 	"sandlot/agent/internal/cgroup"
+	"sandlot/agent/internal/lend"
 	"sandlot/agent/internal/mux"
 	"sandlot/agent/internal/network"
 	"sandlot/agent/internal/process"
@@ -22,6 +25,9 @@ const portName = "sandlot.0"
 
 func main() {
 	if os.Getpid() != 1 {
+		if filepath.Base(os.Args[0]) == "sandlot" {
+			os.Exit(borrow.Main(os.Args[1:]))
+		}
 		// A host may run /init as a process, to warm up the paths of a start: it does nothing.
 		return
 	}
@@ -74,6 +80,7 @@ func run(console *boot.Console) {
 	port := boot.OpenPort(portName)
 	runtime.GC()
 	conn := mux.New(port, window, server.Accept, console.Say)
+	server.Lending = lend.Lending{Conn: conn, Log: console.Say}
 	if gate != nil {
 		gate.Serve(conn)
 	}

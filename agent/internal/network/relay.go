@@ -38,6 +38,18 @@ func newRelay() *relay {
 	return &relay{buffer: wire.NewBuffer(relayBuffer), changed: make(chan struct{}, 1)}
 }
 
+// Carry opens a stream that begins with m and joins it to a connected socket, which is its own from
+// then on. It says whether there was a session.
+func Carry(conn *mux.Conn, m wire.Message, fd int) bool {
+	r := newRelay()
+	if r.stream = conn.Open(m, r); r.stream == nil {
+		syscall.Close(fd)
+		return false
+	}
+	r.join(fd)
+	return true
+}
+
 // Data takes the host's bytes.
 func (r *relay) Data(p []byte) {
 	r.mu.Lock()

@@ -123,6 +123,12 @@ func (r *request) open(m wire.Message) {
 			break
 		}
 		v.background(func() { answer(s, v.Volumes.MountDisk(m)) })
+	case *wire.Lend:
+		if !v.mounted() {
+			s.Send(&wire.Failed{Code: "no-root", Text: "no root is mounted yet"}, true)
+			break
+		}
+		v.background(func() { answer(s, v.Lending.Open()) })
 	case *wire.Nudge:
 		v.background(func() {
 			thread, err := v.Volumes.Nudge(m)

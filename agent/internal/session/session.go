@@ -10,6 +10,7 @@ import (
 
 	"sandlot/agent/internal/cgroup"
 	"sandlot/agent/internal/identity"
+	"sandlot/agent/internal/lend"
 	"sandlot/agent/internal/mount"
 	"sandlot/agent/internal/mux"
 	"sandlot/agent/internal/network"
@@ -26,6 +27,7 @@ type Server struct {
 	Log    func(string)
 
 	Volumes *volume.Volumes
+	Lending lend.Lending
 
 	mu        sync.Mutex
 	root      *mount.Root

@@ -111,6 +111,8 @@ var more = map[byte]func() Message{
 	0x51: func() Message { return &Nudge{} },
 	0x53: func() Message { return &MountDisk{} },
 	0x20: func() Message { return &Grow{} },
+	0x23: func() Message { return &Lend{} },
+	0x63: func() Message { return &Borrow{} },
 	0x60: func() Message { return &Connect{} },
 	0x61: func() Message { return &Datagram{} },
 	0x62: func() Message { return &Unreachable{} },

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sandlot.errors import ConfigError
-from sandlot.fleet.models import NetworkModel, SecretModel
+from sandlot.fleet.models import NetworkModel, RuntimeModel, SecretModel
 from sandlot.fleet.spec import FleetSpec, Member, MountSpec, VolumeSpec
 from sandlot.fleet.state import labels
 from sandlot.network.policy import Network
+from sandlot.plugin.declared import NamedPlugin
+from sandlot.plugin.process import PluginProcess
+from sandlot.runtime.grant import RuntimeAccess
 from sandlot.sandbox.host import DEFAULT_DISK, Host
 from sandlot.sandbox.sandbox import DEFAULT_MEMORY, Sandbox
 from sandlot.sandbox.snapshots import Snapshot
@@ -68,7 +71,8 @@ def arguments(spec: FleetSpec, member: Member, sandbox: str) -> dict[str, Any]:
         "platform": model.platform, "network": network(model.network), "ports": model.ports or None,
         "connections": model.connections, "bandwidth": model.bandwidth, "dns": model.dns,
         "secrets": secrets(member) or None, "upstream_ca": model.upstream_ca,
-        "inspect": model.inspect, "volumes": volumes(member) or None,
+        "inspect": model.inspect, "volumes": volumes(member) or None, **plugins(member),
+        "runtime": runtime(model.runtime),
     }  # fmt: skip
 
 
@@ -102,6 +106,23 @@ def network(model: NetworkModel | None) -> Network | None:
     if model is None:
         return None
     return Network(model.allow, model.deny, model.default, hidden_names=model.hidden_names)
+
+
+def plugins(member: Member) -> dict[str, list[Any]]:
+    """Its plugins, whose paths begin from the file's folder."""
+    return {
+        "plugins": [NamedPlugin(each, member.folder) for each in member.model.plugins],
+        "plugin_processes": [
+            PluginProcess(each, folder=member.folder) for each in member.model.plugin_processes
+        ],
+    }
+
+
+def runtime(model: RuntimeModel | None) -> RuntimeAccess | None:
+    """What its programs may start."""
+    if model is None:
+        return None
+    return RuntimeAccess(**{**dict(model), "network": network(model.network)})
 
 
 def secrets(member: Member) -> dict[str, Secret]:
@@ -192,10 +213,12 @@ async def _restored(spec: FleetSpec, member: Member, sandbox: str) -> Sandbox:
                 f"{what} of the snapshot {snapshot.name!r} is {shown}, and cannot be changed",
                 hint=f"leave {what} out, or save a sandbox that has it",
             )
+    given = plugins(member)
     return await snapshot.restore(
         sandbox, env=dict(member.env) or None, hostname=model.hostname,
         network=network(model.network), ports=model.ports or None,
         secrets=secrets(member) or None, labels={**source.labels, **labels(spec, member, sandbox)},
         disk=model.disk, detached=True, idle_timeout=model.idle_timeout,
         max_duration=model.max_duration, volumes=volumes(member) or None,
+        plugins=given["plugins"] or None, plugin_processes=given["plugin_processes"] or None,
     )  # fmt: skip

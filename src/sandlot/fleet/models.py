@@ -260,6 +260,29 @@ BuildField = Annotated[
 ]
 
 
+class RuntimeModel(Model):
+    """What the programs of a sandbox may start beside it."""
+
+    max_sandboxes: Annotated[Whole, Field(ge=1, le=256)] = 1
+    """How many may exist at once."""
+    images: TextList = Field(default_factory=list)
+    """Names of images that may be used."""
+    memory: Size = "1G"
+    """Memory of all of them together."""
+    cpus: Annotated[Whole, Field(ge=1, le=64)] = 1
+    """The most virtual processors of one of them."""
+    disk: Size = "4G"
+    """The most disk of one of them."""
+    network: NetworkField | None = None
+    """The most that they may reach; nothing otherwise."""
+    secrets: TextList = Field(default_factory=list)
+    """Names of the sandbox's own secrets that they may use too."""
+    max_depth: Annotated[Whole, Field(ge=1, le=8)] = 1
+    """1 when they may start nothing themselves."""
+    lifetime: Literal["owner", "detached"] = "owner"
+    """Whether they end with the sandbox that started them, or live on."""
+
+
 class SandboxModel(Model):
     """One member of the fleet. What `Sandbox.create` takes has the same name here."""
 
@@ -341,10 +364,12 @@ class SandboxModel(Model):
     """How many there are of it, each with a number after its name."""
     profiles: TextList = Field(default_factory=list)
     """It is there only when one of these is asked for."""
-    plugins: Any = None
-    """Not there yet."""
-    plugin_processes: Any = None
-    """Not there yet."""
+    plugins: TextList = Field(default_factory=list)
+    """What observes, refuses and changes what it does: `audit-log=audit.jsonl`."""
+    plugin_processes: TextList = Field(default_factory=list)
+    """Programs that are plugins: `node ./monitor.js`."""
+    runtime: RuntimeModel | None = None
+    """What its programs may start."""
 
 
 class Sandboxfile(Model):

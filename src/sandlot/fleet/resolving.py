@@ -13,13 +13,14 @@ from sandlot.fleet.problems import Place, Problems, nearest
 from sandlot.fleet.spec import FleetSpec, Member, MountSpec, VolumeSpec
 from sandlot.network.published import parse_ports
 from sandlot.network.rules import Target, parse_rule
+from sandlot.plugin.declared import NamedPlugin, declared
 from sandlot.sandbox.sizes import check_name
 
 # What a sandbox that goes on from a snapshot may say; the rest is as it was saved.
 _RESTORED = {
     "from_snapshot", "env", "env_file", "hostname", "network", "ports", "secrets", "labels", "disk",
     "idle_timeout", "max_duration", "volumes", "memory", "cpus", "depends_on", "health", "scripts",
-    "replicas", "profiles", "detached",
+    "replicas", "profiles", "detached", "plugins", "plugin_processes",
 }  # fmt: skip
 _ANY = {"0.0.0.0", "::"}
 
@@ -87,11 +88,7 @@ class Resolving:
     def _member(self, name: str, model: SandboxModel, volumes: Mapping[str, VolumeSpec]) -> Member:
         here = ("sandboxes", name)
         self._begins_with_one(name, model)
-        for key in ("plugins", "plugin_processes"):
-            if getattr(model, key) is not None:
-                self._problems.add(
-                    self._place(*here, key), f"{key}: plugins are not there yet", f"leave {key} out"
-                )
+        self._plugins(name, model)
         count = model.replicas
         base = f"{self._name}-{name}"
         names = (base,) if count is None else tuple(f"{base}-{i + 1}" for i in range(count))
@@ -120,10 +117,31 @@ class Resolving:
             model = model.model_copy(update={"upstream_ca": path})
         return Member(
             name=name, sandboxes=names, model=model, image=image, build=build,
+            folder=str(self._folder(*here)),
             command=self._command(name, model), env=env, secrets=secrets, values=values,
             mounts=self._mounts(name, model, volumes),
             needs={other: each.condition for other, each in model.depends_on.items()},
         )  # fmt: skip
+
+    def _plugins(self, name: str, model: SandboxModel) -> None:
+        folder = str(self._folder("sandboxes", name))
+        for index, each in enumerate(model.plugins):
+            try:
+                declared([NamedPlugin(each, folder)], (), detached=True)
+            except ConfigError as error:
+                self._problems.fault(self._place("sandboxes", name, "plugins", index), error)
+        for index, each in enumerate(model.plugin_processes):
+            try:
+                declared((), [each], detached=True)
+            except ConfigError as error:
+                place = self._place("sandboxes", name, "plugin_processes", index)
+                self._problems.fault(place, error)
+        for index, secret in enumerate(model.runtime.secrets if model.runtime else ()):
+            if secret not in model.secrets:
+                self._problems.add(
+                    self._place("sandboxes", name, "runtime", "secrets", index),
+                    f"{name} does not have the secret {secret}", "name it under its secrets too",
+                )  # fmt: skip
 
     def _begins_with_one(self, name: str, model: SandboxModel) -> None:
         here = ("sandboxes", name)

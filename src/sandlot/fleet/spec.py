@@ -20,7 +20,7 @@ OPTIONS_LABEL = "sandlot.fleet.options"
 
 # What changes nothing about the machine itself.
 _AROUND = {"health", "scripts", "depends_on", "replicas", "profiles", "env", "env_file", "secrets",
-           "plugins", "plugin_processes", "detached", "pull", "volumes", "command", "entrypoint",
+           "detached", "pull", "volumes", "command", "entrypoint",
            "image", "build"}  # fmt: skip
 
 
@@ -60,6 +60,8 @@ class Member:
     """The values of secrets that stand in env files; never printed."""
     mounts: tuple[MountSpec, ...] = ()
     needs: Mapping[str, str] = field(default_factory=dict)
+    folder: str = ""
+    """Where the paths of its plugins begin from."""
 
     @property
     def health(self) -> HealthModel | None:

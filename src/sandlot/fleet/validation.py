@@ -114,7 +114,7 @@ def known_names(path: tuple[Any, ...]) -> set[str]:
                 inner += _models(model.model_fields[step].annotation)
         models = inner or models
     names = {name for model in models for name in model.model_fields}
-    return names - {"plugins", "plugin_processes", "detached"}
+    return names - {"detached"}
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

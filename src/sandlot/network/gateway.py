@@ -37,6 +37,7 @@ from sandlot.network.upstream import DENIED, NETWORK_UNREACHABLE, dial, guest_er
 from sandlot.wire.messages import Failed, Message, Ok, encode
 from sandlot.wire.network import Connect
 from sandlot.wire.network import Network as Begin
+from sandlot.wire.runtime import Borrow
 
 if TYPE_CHECKING:
     from sandlot.network.interception import Interceptor
@@ -112,6 +113,8 @@ class Gateway:
         self._asking = 0  # connections to the name server
         self._tasks: set[asyncio.Task[None]] = set()
         self.datagrams: Datagrams | None = None
+        self.lent: Callable[[Any, Borrow], Coroutine[None, None, None]] | None = None
+        """Serves what is no connection: a program asks the runtime that the sandbox was lent."""
 
     def add_pace(self, also: Callable[[int], float]) -> None:
         """Let another one say how long to wait after a piece; it may raise `Stopped`. To be called
@@ -189,6 +192,12 @@ class Gateway:
             stream.reset()
             return
         if message is None:
+            return
+        if isinstance(message, Borrow):
+            if self.lent is None:  # a saved machine may have had one
+                stream.reset()
+            else:
+                await self.lent(stream, message)
             return
         if not isinstance(message, Connect):
             raise GuestProtocolError(f"the guest opens a stream with {type(message).__name__}")

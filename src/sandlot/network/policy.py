@@ -35,6 +35,7 @@ class Network:
         hidden_names: let pass what hides the name that it asks for where only a rule on that name
             opens the way: TLS with an encrypted hello (ECH), which browsers always seem to send,
             and QUIC. Refused otherwise, since the server may be asked for any other name.
+        ceiling: rules that hold besides these: what either refuses is refused. See `within`.
 
     A rule is `TARGET[:PORT[-PORT]][/tcp|/udp]`, its target a name, `*.suffix`, an address, a CIDR
     range, `host` or `*`. The most specific rule counts, separately among rules on addresses and on
@@ -51,6 +52,7 @@ class Network:
     deny: tuple[str, ...]
     default: Default
     hidden_names: bool
+    ceiling: Network | None = field(repr=False)
     rules: tuple[tuple[str, Rule], ...] = field(repr=False, compare=False)
 
     def __init__(
@@ -60,6 +62,7 @@ class Network:
         default: Default | None = None,
         *,
         hidden_names: bool = False,
+        ceiling: Network | None = None,
     ) -> None:
         if not isinstance(hidden_names, bool):
             raise ConfigError(
@@ -76,6 +79,7 @@ class Network:
             object.__setattr__(self, verb, texts)
         object.__setattr__(self, "default", chosen)
         object.__setattr__(self, "hidden_names", hidden_names)
+        object.__setattr__(self, "ceiling", ceiling)
         object.__setattr__(self, "rules", rules)
 
     @classmethod
@@ -96,6 +100,15 @@ class Network:
         """
         return cls(default="open")
 
+    def within(self, ceiling: Network) -> Network:
+        """These rules, and `ceiling` over them: what either of the two refuses is refused."""
+        if self.ceiling is not None:
+            ceiling = self.ceiling.within(ceiling)
+        return Network(
+            self.allow, self.deny, self.default, ceiling=ceiling,
+            hidden_names=self.hidden_names and ceiling.hidden_names,
+        )  # fmt: skip
+
     def compile(self, host_addresses: Iterable[Address] = ()) -> Policy:
         """What decides by these rules.
 
@@ -107,9 +120,10 @@ class Network:
 
     def to_json(self) -> dict[str, Any]:
         """As plain data; `from_json` reads it."""
+        above = {"ceiling": self.ceiling.to_json()} if self.ceiling is not None else {}
         return {
             "default": self.default, "allow": list(self.allow), "deny": list(self.deny),
-            "hidden_names": self.hidden_names,
+            "hidden_names": self.hidden_names, **above,
         }  # fmt: skip
 
     @classmethod
@@ -121,14 +135,15 @@ class Network:
         """
         known = {"default", "allow", "deny"}
         # Records of earlier versions know nothing of hidden names.
-        if not isinstance(data, Mapping) or set(data) - {"hidden_names"} != known:
+        if not isinstance(data, Mapping) or set(data) - {"hidden_names", "ceiling"} != known:
             raise ConfigError(
                 f"{str(data)[:80]!r} is no network policy", hint="use default, allow and deny"
             )
         if not data["default"]:
             raise ConfigError("the network policy has no default", hint="use deny, public or open")
         hidden = data.get("hidden_names", False)
-        return cls(data["allow"], data["deny"], data["default"], hidden_names=hidden)
+        above = cls.from_json(data["ceiling"]) if data.get("ceiling") is not None else None
+        return cls(data["allow"], data["deny"], data["default"], hidden_names=hidden, ceiling=above)
 
 
 def _rules(verb: str, rules: Iterable[str] | None) -> list[tuple[str, Rule]]:
@@ -145,6 +160,7 @@ class Policy:
 
     def __init__(self, network: Network, host_addresses: Iterable[Address] = ()) -> None:
         self.network = network
+        host_addresses = tuple(host_addresses)
         self.host_addresses = frozenset(map(canonical, host_addresses))
         self._own = Entry(False, "built-in host", kind=Kind.HOST)
         self._addresses = AddressIndex()
@@ -159,6 +175,7 @@ class Policy:
         self._any = {version: PortTable(entries) for version, entries in any_.items()}
         self._addresses.seal()
         self._names.seal()
+        self._ceiling = network.ceiling.compile(host_addresses) if network.ceiling else None
 
     def _add(self, rule: Rule, entry: Entry, any_: dict[int, list[Entry]]) -> None:
         if rule.target is Target.ANY:
@@ -187,11 +204,15 @@ class Policy:
     def decide(self, flow: Flow) -> Decision:
         """Whether a flow may be. Time, sockets and earlier flows play no part in it."""
         address = canonical(flow.address)
-        return self._decide(flow.protocol, address, flow.port, flow.name)
+        own = self._decide(flow.protocol, address, flow.port, flow.name)
+        return self._ceiling.decide(flow) if own.allowed and self._ceiling is not None else own
 
     def decide_name(self, name: str, port: int, protocol: Protocol = "tcp") -> Decision:
         """The same for a name whose addresses are not known, taken for public ones."""
-        return self._decide(protocol, None, port, name)
+        own = self._decide(protocol, None, port, name)
+        if own.allowed and self._ceiling is not None:
+            return self._ceiling.decide_name(name, port, protocol)
+        return own
 
     def choose(
         self, protocol: Protocol, address: Address, port: int, names: Iterable[str]
@@ -256,6 +277,10 @@ class Policy:
         Args:
             name: lower case, without the final dot, as `names.normalise` gives it.
         """
+        own = self._may_resolve(name)
+        return self._ceiling.may_resolve(name) if own.allowed and self._ceiling is not None else own
+
+    def _may_resolve(self, name: str) -> Decision:
         if ends_in_number(name):
             return Decision(False, "built-in names", f"{name} is an address, not a name")
         denied: Entry | None = None
@@ -276,7 +301,7 @@ class Policy:
         """The refusal of a name that deny rules on names cover for every port, or None."""
         found, more = counting(self._names.tables(name))
         if more or not found or any(entry.allowed for entry in found):
-            return None
+            return self._ceiling.denies_name(name) if self._ceiling is not None else None
         text = found[0].text
         return Decision(False, text, f"the rule `{text}` denies {name}")
 
@@ -293,6 +318,8 @@ class Policy:
             if own is not None and not more and not any(entry.allowed for entry in found):
                 reason = f"{each} is a {own.kind} address, which no name opens"
                 return Decision(False, own.text, reason, f"allow {each}")
+        if self._ceiling is not None:
+            return self._ceiling.may_answer(address)
         return Decision(True, "", "it is not refused")
 
 

@@ -4,12 +4,21 @@ names them."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sandlot.errors import ConfigError
 from sandlot.plugin.chain import hooks_of, name_of
 from sandlot.plugin.process import PluginProcess, ProcessPlugin
+
+
+@dataclass(frozen=True)
+class NamedPlugin:
+    """A plugin that is found by name, as text names it; `folder` is where its paths begin from."""
+
+    text: str
+    folder: str = ""
 
 
 def declared(
@@ -24,11 +33,14 @@ def declared(
     objects = []
     for each in _listed(plugins, "plugins"):
         if isinstance(each, str):
+            each = NamedPlugin(each)
+        if isinstance(each, NamedPlugin):
             from sandlot.plugin.discovery import named
 
-            name, _, argument = each.partition("=")
-            hooks_of(named(name, argument))  # wrong ones are told before anything is made
-            listed.append({"name": name, "argument": argument, "folder": str(Path.cwd())})
+            name, _, argument = each.text.partition("=")
+            folder = Path(each.folder or Path.cwd())
+            hooks_of(named(name, argument, folder))  # wrong ones are told before anything is made
+            listed.append({"name": name, "argument": argument, "folder": str(folder)})
         elif isinstance(each, PluginProcess):
             listed.append(each.to_json())
         elif detached:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from sandlot.network.flow import Decision, Flow
+from sandlot.runtime.caller import caller_id
 
 if TYPE_CHECKING:
     from sandlot.network.flows import FlowRecord
@@ -22,7 +23,8 @@ class HookContext:
     """What every context has.
 
     `sandbox` is the name of the sandbox; `caller_id` the id of the sandbox that asked for it, or
-    empty when a program of the host did.
+    empty when a program of the host did. What a sandbox that was started by another does of its own
+    has that other's.
     """
 
     hook: ClassVar[str] = ""
@@ -32,7 +34,7 @@ class HookContext:
     """Whether plugins that are programs of their own are given it as well."""
 
     sandbox: str
-    caller_id: str = ""
+    caller_id: str = field(default_factory=caller_id.get)
 
     def subject(self) -> str:
         """What is refused, for messages."""

@@ -95,7 +95,8 @@ def _checked(record: SandboxRecord) -> tuple[dict[str, Any], list[str]]:
         checked_path(each["path"])
     policy, dropped = _narrowed(record.network)
     inspect = [str(rule) for rule in inspected_rules(record.inspect)]
-    return {**limits, "ports": ports, "network": policy, "inspect": inspect}, dropped
+    own = {"ports": ports, "network": policy, "inspect": inspect, "runtime": {}, "started_by": ""}
+    return {**limits, **own}, dropped
 
 
 def _narrowed(stored: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -121,6 +122,6 @@ def _narrowed(stored: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     narrowed = Network(
         [each for each in network.allow if each not in dropped], network.deny,
         "public" if network.default == "open" else network.default,
-        hidden_names=network.hidden_names,
+        hidden_names=network.hidden_names, ceiling=network.ceiling,
     )  # fmt: skip
     return narrowed.to_json(), dropped

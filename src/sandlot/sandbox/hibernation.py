@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from sandlot.errors import SandboxError
+from sandlot.sandbox.idleness import watch_idleness
 
 if TYPE_CHECKING:
     from sandlot.guest.session import GuestSession
@@ -41,7 +42,7 @@ class Sleep:
                     self._owner.up.set()
                     self._owner.touch()
                     self._owner.event("hibernation-failed", reason=str(error))
-                    self._owner.run(self._owner.watch_idleness())
+                    self._owner.run(watch_idleness(self._owner))
                 else:
                     self._owner.machine_ended()
                 return

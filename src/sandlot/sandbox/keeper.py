@@ -257,6 +257,7 @@ async def keep(name: str, descriptor: int, lock: int, values: int) -> int:
     except SandboxError as error:
         await keeper.fail(error)
         keeper.code = 125
+    await owner.peers_ended()
     if owner.record.auto_remove and not owner.kept:
         with contextlib.suppress(SandboxError):
             host.sandboxes.remove(folder)

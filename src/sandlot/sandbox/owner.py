@@ -22,6 +22,7 @@ from sandlot.sandbox.door import Door, door_path
 from sandlot.sandbox.ending import KILLED, STOPPED
 from sandlot.sandbox.hibernation import Sleep
 from sandlot.sandbox.host import Host
+from sandlot.sandbox.idleness import watch_duration, watch_idleness
 from sandlot.sandbox.joining import Joining
 from sandlot.sandbox.mounted import Mounted
 from sandlot.sandbox.owned import OwnedMachine
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from sandlot.network.hooks import Hooks
     from sandlot.network.policy import Network
     from sandlot.network.tls.authority import Authority
+    from sandlot.sandbox.lending import Lending
     from sandlot.sandbox.plugged import Plugged
     from sandlot.sandbox.reach import Reach
     from sandlot.sandbox.secrecy import Grants
@@ -56,7 +58,7 @@ class Owner:
         self.joining = Joining(self)
         self.gone = asyncio.Event()
         """Set when its machine has ended, unless it sleeps."""
-        self._deadline: float | None = None
+        self.deadline: float | None = None
         self.kept = False
         """Whether it stays at its end, though it is one that is removed then: it is restarted."""
         self.stopping = ""
@@ -70,6 +72,8 @@ class Owner:
         self.secrets: Mapping[str, Secret] = {}
         """Those that the program gave; the record says where the others come from."""
         self.volumes = Mounted(self)
+        self.lending: Lending | None = None
+        """The runtime that it was lent, when it has a grant."""
         self.lineage: Authority | None = None
         """The authority of the sandbox that it was forked from, or restored, in this program."""
         self.reach: Reach | None = None
@@ -151,6 +155,11 @@ class Owner:
             reach = self._open_network()
             await reach.attach(self.owned.session)
             await self.volumes.attach(self.owned)
+            if self.record.runtime:
+                from sandlot.sandbox.lending import Lending
+
+                self.lending = self.lending or Lending(self)
+                await self.lending.attach(self.owned)
             self.main = self.owned.main
             await self.owned.thaw()
             before = self.folder.run_state()
@@ -174,7 +183,7 @@ class Owner:
         self.gone.clear()
         self.up.set()
         self.event(event)
-        for work in (self.watch_idleness(), self._watch_duration()):
+        for work in (watch_idleness(self), watch_duration(self)):
             self.run(work)
         return self.owned
 
@@ -250,6 +259,8 @@ class Owner:
         self._cancel_tasks()
         self.gone.set()
         self._door.close()
+        if self.lending is not None:
+            self.lending.close()
         if self.reach is not None:
             self.reach.close()
         with contextlib.suppress(SandboxError, OSError):
@@ -325,6 +336,8 @@ class Owner:
         if self.owned is not None:
             self.owned.why = self.owned.why or reason
         self.stop_asked.set()
+        if self.lending is not None:  # first, so that all is over when it is told that this is
+            await self.lending.closed()
         if self._starting is not None:
             self._starting.cancel()
         elif self.owned is not None and self.owned.alive:
@@ -339,6 +352,7 @@ class Owner:
         elif not self.stays:
             self.finish()
         await self.ended_event.wait()
+        await self.peers_ended()
 
     async def pause(self) -> None:
         """Stop the processors. Pausing twice is allowed."""
@@ -377,6 +391,12 @@ class Owner:
         await self.volumes.ended()
         if self.plugged is not None:
             await self.plugged.settled()
+        await self.peers_ended()
+
+    async def peers_ended(self) -> None:
+        """Wait until what its programs have started is gone, if it is to go with it."""
+        if self.lending is not None:
+            await self.lending.ended()
 
     async def over(self) -> None:
         """Wait until it stops, for whatever reason, without stopping it."""
@@ -426,22 +446,6 @@ class Owner:
             self._busy -= 1
             self.touch()
 
-    async def watch_idleness(self) -> None:
-        limit = self.record.idle_timeout
-        while limit:
-            idle = time.monotonic() - self._last_use()
-            if idle < limit:
-                await asyncio.sleep(limit - idle)
-                continue
-            if self.paused or await self._has_jobs():
-                self.touch()
-                continue
-            if self.record.idle_action == "hibernate":
-                self._last_task = asyncio.get_running_loop().create_task(self.sleep.hibernate())
-            else:
-                self._stop_soon(f"idle for {limit:g} s")
-            return
-
     def in_use(self) -> bool:
         """Whether somebody uses it at this moment."""
         assert self.owned is not None
@@ -451,28 +455,19 @@ class Owner:
         standing = bool(self.main) + (self.reach is not None) + len(self.volumes.served)
         return self._busy > 0 or channel.open_streams > standing
 
-    def _last_use(self) -> float:
+    def last_use(self) -> float:
+        """When it was last used, by the monotonic clock."""
         assert self.owned is not None
         if self.in_use():
             self.touch()
         return max(self._used, self.owned.session.channel.last_used)
 
-    async def _has_jobs(self) -> bool:
-        try:
-            jobs = await (await self.session()).jobs()
-        except SandboxError:
-            return False
-        return any(job.flags & job.RUNNING and job.process != self.main for job in jobs)
+    def hibernate_soon(self) -> None:
+        """Begin to save it and end its machine."""
+        self._last_task = asyncio.get_running_loop().create_task(self.sleep.hibernate())
 
-    async def _watch_duration(self) -> None:
-        if limit := self.record.max_duration:
-            now = time.monotonic()
-            if self._deadline is None:
-                self._deadline = now + limit
-            await asyncio.sleep(max(self._deadline - now, 0.0))
-            self._stop_soon(f"ran for {limit:g} s")
-
-    def _stop_soon(self, reason: str) -> None:
+    def stop_soon(self, reason: str) -> None:
+        """Begin to stop it."""
         # Not one of the tasks that the end cancels.
         self._last_task = asyncio.get_running_loop().create_task(
             self.stop(self.record.stop_grace, reason=reason)

@@ -90,6 +90,11 @@ async def child_record(
         fields["disk"] = _grown(source.disk, changes.disk)
     if changes.network is not None:
         fields["network"] = network_options(changes.network, None, 0, 0)["network"]
+        if source.runtime:
+            from sandlot.runtime.grant import RuntimeAccess
+
+            grant = RuntimeAccess.from_json(source.runtime)
+            fields["runtime"] = grant.narrowed(network=changes.network).to_json()
     if changes.ports is not None:
         fields["ports"] = network_options(None, changes.ports, 0, 0)["ports"]
     else:
@@ -118,7 +123,7 @@ async def child_record(
         machine_id=secrets.token_hex(16), env=env,
         detached=changes.detached, auto_remove=changes.auto_remove, make_workdir=False,
         restart=source.restart if changes.detached and not changes.auto_remove else "no",
-        snapshot=origin.snapshot, **fields,
+        snapshot=origin.snapshot, started_by="", **fields,
     )  # fmt: skip
     return record, dataclasses.replace(grants, secrets=hidden, volumes=given, plugins=extensions)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from sandlot.errors import ConfigError, SandboxError
+from sandlot.errors import ConfigError, SandboxError, WrongState
 from sandlot.sandbox.arguments import explained, flag, text, text_or_none
 from sandlot.sandbox.branching import Branching
 from sandlot.sandbox.host import DEFAULT_DISK, Host
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from sandlot.filesystem.base import FileSystem
     from sandlot.network.hooks import Hooks
     from sandlot.network.policy import Network
+    from sandlot.runtime.grant import RuntimeAccess
+    from sandlot.runtime.lent import Runtime
     from sandlot.secrets import Secret
     from sandlot.state.lock import FileLock
     from sandlot.state.records import SandboxFolder, SandboxRecord
@@ -56,6 +58,7 @@ class Sandbox(Programs, Branching):
         secrets: Mapping[str, object] | None = None, upstream_ca: str | os.PathLike[str] = "",
         inspect: Sequence[str] = (), volumes: Mapping[str, object] | None = None,
         plugins: Sequence[object] = (), plugin_processes: Sequence[object] = (),
+        runtime: RuntimeAccess | None = None,
     ) -> SandboxCreation:  # fmt: skip
         """Make a sandbox and start it.
 
@@ -112,6 +115,7 @@ class Sandbox(Programs, Branching):
                 objects.
             plugin_processes: programs that are plugins, asked after those: commands such as
                 `"node ./monitor.js"`, or `PluginProcess`.
+            runtime: what its programs may start: sandboxes beside it, within this grant.
 
         Raises:
             Refuse: a plugin does not let it start.
@@ -129,6 +133,7 @@ class Sandbox(Programs, Branching):
                 connections=connections, bandwidth=bandwidth, dns=dns, hooks=hooks,
                 secrets=secrets, upstream_ca=upstream_ca, inspect=inspect, volumes=volumes,
                 plugins=plugins, plugin_processes=plugin_processes,
+                runtime=runtime,
             )  # fmt: skip
             try:
                 await made.start()
@@ -153,11 +158,14 @@ class Sandbox(Programs, Branching):
         secrets: Mapping[str, object] | None = None, upstream_ca: str | os.PathLike[str] = "",
         inspect: Sequence[str] = (), volumes: object = None,
         plugins: Sequence[object] = (), plugin_processes: Sequence[object] = (),
+        runtime: RuntimeAccess | None = None, started_by: str = "",
+        inherited: tuple[Sequence[dict[str, Any]], tuple[object, ...]] = ((), ()),
         **policy: Any,
     ) -> Sandbox:  # fmt: skip
         """A new sandbox that is not started yet; what the command line's `create` makes.
 
-        With `hold` it is about to be started: its owner's lock is kept until then.
+        With `hold` it is about to be started: its owner's lock is kept until then. `inherited` are
+        the plugins of who asks for it: as a record lists them, and the objects among them.
         """
         from sandlot.sandbox.lifecycle import create_folder
         from sandlot.sandbox.options import ca_file, check_env, make_record, network_options
@@ -199,6 +207,12 @@ class Sandbox(Programs, Branching):
             fields, variables = await secret_options(hidden, looks=bool(inspect))
             looks = bool(hidden or inspect)
             checked = {**checked, **fields, "upstream_ca": ca_file(upstream_ca, used=looks)}
+        lent: dict[str, str] = {}
+        if runtime is not None:
+            from sandlot.sandbox.lending import runtime_options
+
+            fields, lent = runtime_options(runtime, {**config.env, **own}, hidden, hooks)
+            checked = {**checked, **fields}
         given: dict[str, FileSystem] = {}
         if volumes:
             from sandlot.volume.declared import GIVEN, declared
@@ -210,19 +224,28 @@ class Sandbox(Programs, Branching):
                     hint="leave detached=True out, or use a host folder or a named volume",
                 )
             checked = {**checked, "volumes": listed}
-        extensions: tuple[object, ...] = ()
+        extensions = inherited[1]
+        if inherited[0]:
+            checked = {**checked, "plugins": list(inherited[0])}
         if plugins or plugin_processes:
             from sandlot.plugin.declared import declared as declared_plugins
 
             listed, extensions = declared_plugins(plugins, plugin_processes, detached)
             checked = {**checked, "plugins": listed}
+            if extensions and runtime is not None and runtime.lifetime == "detached":
+                raise ConfigError(
+                    "plugins that are objects cannot be asked about sandboxes that outlive this "
+                    "program",
+                    hint='leave lifetime="detached" out, or name them as text',
+                )
         record = make_record(
             name=name, image=found.title, image_digest=found.id, memory=memory, cpus=cpus, disk=disk,
-            env={**variables, **config.env, **own, **{n: variables[n] for n in hidden}},
+            env={**variables, **config.env, **own, **{n: variables[n] for n in hidden}, **lent},
             workdir=workdir if workdir is not None else config.working_dir,
             user=user if user is not None else config.user,
             hostname=hostname, command=command, tty=tty, stdin=stdin, auto_remove=auto_remove,
-            detached=detached, data=host.paths.sandboxes, policy=checked,
+            detached=detached, data=host.paths.sandboxes,
+            policy={**checked, "started_by": started_by},
         )  # fmt: skip
         # The image's own was made with the image.
         record = dataclasses.replace(record, make_workdir=workdir not in (None, "", "/"))
@@ -264,6 +287,23 @@ class Sandbox(Programs, Branching):
             unreadable: is told of each whose record cannot be read, which is left out.
         """
         return list_sandboxes(unreadable)
+
+    @classmethod
+    async def current_runtime(cls) -> Runtime:
+        """For a program that runs in a sandbox: the runtime that its owner lends it.
+
+            rt = await Sandbox.current_runtime()
+            researcher = await rt.start("researcher", image="python:3.12")
+
+        Raises:
+            WrongState: this program runs in no sandbox, or nothing was lent to it.
+        """
+        from sandlot.runtime import lent
+
+        try:
+            return await lent.current_runtime()
+        except lent.WrongState as error:
+            raise WrongState(error.message, hint=error.hint) from None
 
     async def __aenter__(self) -> Sandbox:
         return self

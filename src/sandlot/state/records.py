@@ -24,9 +24,8 @@ from sandlot.state.lock import FileLock, is_held
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxRecord:
-    """What a sandbox was made with. Sizes in bytes, times in seconds, `created` since 1970.
-
-    0 and empty: no limit of its own. `restart`: `no`, `on-failure[:N]`, `always`, `unless-stopped`.
+    """What a sandbox was made with. Sizes in bytes, times in seconds, `created` since 1970; 0 is no
+    limit. `restart`: `no`, `on-failure[:N]`, `always`, `unless-stopped`.
     """
 
     id: str
@@ -68,6 +67,8 @@ class SandboxRecord:
     snapshot: str = ""
     volumes: list[dict[str, Any]] = field(default_factory=list)
     plugins: list[dict[str, Any]] = field(default_factory=list)
+    runtime: dict[str, Any] = field(default_factory=dict)
+    started_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -188,8 +189,7 @@ class SandboxFolder:
 
     @property
     def image(self) -> Path:
-        """The device of the image it was made from, whatever that name stands for now: a
-        description of it, in a folder with links to its files."""
+        """Describes the device of the image it was made from; beside it are links to its files."""
         return self.path / "image" / "device.vmdk"
 
     @property

@@ -12,6 +12,8 @@ from sandlot.engine.base import MachineStats
 from sandlot.errors import SandboxError
 from sandlot.network.hooks import Hooks
 from sandlot.network.policy import Network
+from sandlot.runtime.grant import RuntimeAccess
+from sandlot.runtime.lent_sync import Runtime
 from sandlot.sandbox import job as jobs
 from sandlot.sandbox import process as asynchronous
 from sandlot.sandbox import sandbox as origin
@@ -53,6 +55,7 @@ class Sandbox:
         secrets: Mapping[str, object] | None = None, upstream_ca: str | os.PathLike[str] = "",
         inspect: Sequence[str] = (), volumes: Mapping[str, object] | None = None,
         plugins: Sequence[object] = (), plugin_processes: Sequence[object] = (),
+        runtime: RuntimeAccess | None = None,
     ) -> Sandbox:  # fmt: skip
         """See `sandlot.Sandbox.create`."""
 
@@ -66,6 +69,7 @@ class Sandbox:
                 bandwidth=bandwidth, dns=dns, hooks=hooks,
                 secrets=secrets, upstream_ca=upstream_ca, inspect=inspect,
                 volumes=volumes, plugins=plugins, plugin_processes=plugin_processes,
+                runtime=runtime,
             )  # fmt: skip
 
         return cls(run(make()))
@@ -74,6 +78,11 @@ class Sandbox:
     def get(cls, name: str) -> Sandbox:
         """See `sandlot.Sandbox.get`."""
         return cls(run(origin.Sandbox.get(name)))
+
+    @classmethod
+    def current_runtime(cls) -> Runtime:
+        """See `sandlot.Sandbox.current_runtime`."""
+        return Runtime(run(origin.Sandbox.current_runtime()))
 
     @property
     def name(self) -> str:

@@ -15,6 +15,7 @@ from sandlot.wire.message import Message as Message
 from sandlot.wire.message import tag as _tag
 from sandlot.wire.network import NETWORK_MESSAGES
 from sandlot.wire.records import field, fields
+from sandlot.wire.runtime import RUNTIME_MESSAGES
 from sandlot.wire.snapshot import SNAPSHOT_MESSAGES
 from sandlot.wire.volumes import VOLUME_MESSAGES
 
@@ -276,6 +277,7 @@ _MESSAGES: tuple[type[Message], ...] = (
     *NETWORK_MESSAGES,
     *SNAPSHOT_MESSAGES,
     *VOLUME_MESSAGES,
+    *RUNTIME_MESSAGES,
 )  # fmt: skip
 KINDS = {message.kind: message for message in _MESSAGES}
 

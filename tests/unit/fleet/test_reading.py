@@ -143,7 +143,7 @@ def test_references_cycles_and_clashes_at_once(tmp_path: Path) -> None:
     depends_on: {b: {condition: completed}}
     volumes: [dsk:/d, data:/e, data:/e]
     extends: nobody
-    plugins: [x]
+    plugins: [command-polcy]
   d:
     from_snapshot: s
     image: x
@@ -170,7 +170,7 @@ volumes: {data: {}, dsk: {kind: disk}}
         ":13:14: K is a secret and in env (leave it out of env)",
         "c has no image (use image:, build: or from_snapshot:)",
         ":17:14: there is no sandbox 'nobody' in Sandboxfile.yaml",
-        ":18:14: plugins: plugins are not there yet (leave plugins out)",
+        ":18:15: there is no plugin 'command-polcy' (did you mean command-policy?)",
         "b has no command that could complete",
         "two volumes are mounted at /e",
         "the volume is a disk, for one sandbox at a time, and a has it too",

@@ -28,6 +28,11 @@ def test_nothing_of_a_host_comes_along() -> None:
     assert without_host(dataclasses.asdict(record)) == dataclasses.asdict(record)
 
 
+def test_nothing_is_lent() -> None:
+    record, _ = checked_source(source(runtime={"max_sandboxes": 99}, started_by="0123"))
+    assert (record.runtime, record.started_by) == ({}, "")
+
+
 @pytest.mark.parametrize(
     ("allow", "default", "left", "narrowed"),
     [

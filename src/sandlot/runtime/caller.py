@@ -1,0 +1,12 @@
+"""Who asks for what is being done: a program of the host, or a sandbox that was lent a runtime.
+
+Set while the request of a guest is handled, and so in all that is awaited for it: starting, running
+programs, files, stopping. What a peer does later by itself is not asked for by anybody.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+caller_id: ContextVar[str] = ContextVar("caller_id", default="")
+"""The id of the sandbox that asks, or empty for the host's own programs."""
