@@ -8,7 +8,15 @@ import os
 import sys
 from asyncio.subprocess import PIPE
 
-from sandlot import Network, RuntimeAccess, Sandbox, Secret
+from sandlot import (
+    ExecContext,
+    Network,
+    Refuse,
+    RuntimeAccess,
+    Sandbox,
+    Secret,
+    StartContext,
+)
 from tests.framework.secret_upstream import HOST, Upstream
 
 VALUE = "the-value-of-the-secret"
@@ -299,3 +307,41 @@ async def test_detached_peers_live_on_and_are_counted_again(image: str) -> None:
             if name in await peers_of(owner):
                 await (await Sandbox.get(name)).remove()
         await owner.remove()
+
+
+class Seen:
+    """Sees what is started, and refuses one thing of each kind."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[str, str, str]] = []
+
+    def on_start(self, context: StartContext) -> None:
+        self.all.append(("start", context.sandbox, context.caller_id))
+        if context.sandbox.endswith("unwanted"):
+            raise Refuse("it is not wanted")
+
+    def on_exec(self, context: ExecContext) -> None:
+        self.all.append((" ".join(context.argv), context.sandbox, context.caller_id))
+        if context.argv[0] == "reboot":
+            raise Refuse("no reboots")
+
+
+async def test_plugins_of_a_sandbox_are_asked_about_what_it_starts(image: str) -> None:
+    seen = Seen()
+    grant = RuntimeAccess(2, images=[image], memory="512M")
+    async with Sandbox.create(image=image, memory="256M", runtime=grant, plugins=[seen]) as sb:
+        await sb.exec(["sandlot", "start", "peer", "--", "sleep", "1000"], check=True)
+        await sb.exec(["sandlot", "exec", "peer", "true"], check=True)
+        refused = await sb.exec(["sandlot", "exec", "peer", "reboot"])
+        unwanted = await sb.exec(["sandlot", "start", "unwanted"])
+        listed = (await sb.exec(["sandlot", "ls"], check=True)).text
+        peer = f"{sb.name}.peer"
+    assert b"no reboots" in refused.stderr and refused.exit_code != 0
+    assert b"it is not wanted" in unwanted.stderr and unwanted.exit_code != 0
+    assert "unwanted" not in listed
+    by_peer = [each for each in seen.all if each[1] == peer]
+    assert by_peer == [
+        ("start", peer, sb.id), ("sleep 1000", peer, sb.id), ("true", peer, sb.id),
+        ("reboot", peer, sb.id),
+    ]  # fmt: skip
+    assert all(caller == "" for _, name, caller in seen.all if name == sb.name)
