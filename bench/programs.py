@@ -230,6 +230,7 @@ async def run(fs: FileSystem, only: list[str]) -> int:
                     said = (done.stdout + done.stderr).decode(errors="replace").strip()
                     word = "failed" if done.exit_code else "passed"
                     note = said[-2000:] if done.exit_code else said[-100:].replace("\n", " ")
+                    # What this program is for, line by line: one may take half an hour.
                     print(f"{fs.name:8} {name:10} {word} {took:7.1f} s  {note}", flush=True)
                     failed += done.exit_code != 0
     return failed

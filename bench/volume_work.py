@@ -28,7 +28,8 @@ cd {0}; fio --name=r --filename=random --rw=randread --bs=4k --size=64M --ioengi
 """
 PIP = """
 cd {0}; rm -rf home; python3 -m venv --without-pip home
-python3 -m pip --python home/bin/python install -q --no-index --find-links /wheels made0 made1 made2
+pip="/tmp/pip/bin/python -m pip --python home/bin/python"
+$pip install -q --no-index --find-links /wheels made0 made1 made2
 """
 WHEELS = """
 import os, zipfile
@@ -86,14 +87,17 @@ async def volume_work() -> list[Row]:
         volumes = {"/host": HostFs(folder)}
         async with Sandbox.create(image="programs", memory="1G", volumes=volumes) as sandbox:
             await sandbox.exec(["python3", "-c", WHEELS], check=True)
+            await sandbox.exec(["python3", "-m", "venv", "/tmp/pip"], check=True, timeout=1800)
             await sandbox.exec("git config --global safe.directory '*'", check=True)
             await sandbox.files.upload(folder / "tree", "/root/tree")
             for path in PLACES.values():
                 await _timed(sandbox, f"git -C {path}/tree status > /dev/null")
             for _ in range(REPEATS):
                 for place, path in PLACES.items():
-                    took = await _timed(sandbox, f"git -C {path}/tree status > /dev/null")
-                    found.setdefault(("git status of 20,000 files, again", place), []).append(took)
+                    for what in ("after more than a minute", "again"):
+                        took = await _timed(sandbox, f"git -C {path}/tree status > /dev/null")
+                        name = f"git status of 20,000 files, {what}"
+                        found.setdefault((name, place), []).append(took)
                     took = await _timed(sandbox, PIP.format(path))
                     found.setdefault(("pip install of three wheels", place), []).append(took)
                     for what, jobs, more in (

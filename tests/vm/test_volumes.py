@@ -322,6 +322,7 @@ async def test_answers_of_every_size_arrive(image: str) -> None:
         await sb.exec(["python3", "-c", program], check=True, timeout=60)
 
 
+# Programs of the guest: what they print is what the test waits for and reads.
 LOCKS = """
 import fcntl, os, sys, time
 a, b = (open(f"/host/{name}", "r+") for name in "ab")

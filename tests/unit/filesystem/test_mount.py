@@ -432,26 +432,6 @@ async def test_a_file_system_of_two_methods_is_useful() -> None:
         assert (await client.stat("/hello")).ino
 
 
-async def test_what_a_method_must_not_return_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
-    class Wrong(FileSystem):
-        async def lookup(self, ctx: Context, parent: Any, name: str) -> Entry:
-            return Entry(name, Attr(stat.S_IFREG | 0o444, size=3))
-
-        async def read(self, ctx: Context, node: Any, handle: Any, offset: int, size: int) -> Any:
-            return "text" if node == "text" else None
-
-    class Quick(Wrong):
-        read = quick(Wrong.read)
-
-    for kind in (Wrong, Quick):
-        async with Kernel(kind()) as kernel:
-            client = FileSystemClient(kernel)
-            for path in ("/text", "/nothing"):
-                with pytest.raises(OSError, match="Input/output error"):
-                    await client.read_bytes(path)
-    assert "read failed" in caplog.text
-
-
 def test_numbers_of_errors_are_linux_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     assert linux_errno(errno.ENOENT) == 2
 
