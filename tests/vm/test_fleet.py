@@ -20,6 +20,8 @@ from sandlot.volume.store import VolumeStore
 from tests.conftest import STATE
 from tests.unit.fleet.test_reading import PRODUCT
 
+pytestmark = pytest.mark.xdist_group("fleet")  # their fleets have one name
+
 FILE = """
 name: {name}
 volumes:
