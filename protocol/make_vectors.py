@@ -80,6 +80,7 @@ MESSAGES: list[messages.Message] = [
     files.UpperLayer(),
     network.Network(),
     network.Dial(port=8000),
+    network.Dial(port=5432, flags=network.Dial.OWN),
     network.Connect(source=b"\n\0\2\x0f", source_port=40000, target=b"\1\2\3\4", target_port=443),
     network.Connect(source=b"\n\0\2\x0f", source_port=40001, target=b"\1\2\3\4", target_port=80,
                     pid=417, process=b"curl"),

@@ -31,6 +31,7 @@ sandboxes:
     image: {image}
     memory: 256M
     volumes: [data:/data]
+    networks: {db}
     scripts:
       start: echo db is up; touch /data/ready; echo kept >> /data/log; exec sleep 100000
     health: {{command: test -e /data/ready, interval: 1s, retries: 60}}
@@ -39,6 +40,7 @@ sandboxes:
     memory: 256M
     secrets: {{KEY: {{hosts: [api.example]}}}}
     env_file: api.env
+    networks: [back]
     ports: ["8000"]
     scripts:
       start: exec python3 -m http.server 8000
@@ -52,6 +54,8 @@ sandboxes:
     image: {image}
     memory: 256M
     env: {{LEVEL: "{level}"}}
+    network: deny
+    networks: [back]
     scripts: {{start: "{worker}", level: 'echo "$$LEVEL"'}}
     depends_on: {{api: {{condition: healthy}}}}
 """
@@ -72,9 +76,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             store.remove(each)
 
 
-def write(folder: Path, image: str, level: str = "1", worker: str = "exec sleep 100000") -> Path:
+def write(
+    folder: Path, image: str, level: str = "1", worker: str = "exec sleep 100000", db: str = "[]"
+) -> Path:
     path = folder / "Sandboxfile.yaml"
-    path.write_text(FILE.format(name="test-fleet", image=image, level=level, worker=worker))
+    text = FILE.format(name="test-fleet", image=image, level=level, worker=worker, db=db)
+    path.write_text(text)
     return path
 
 
@@ -111,8 +118,19 @@ async def test_three_come_up_are_changed_and_go_down(folder: Path, image: str) -
     assert (await fleet.run("level")).text == "1\n"
     assert [entry.data async for name, entry in fleet.logs(["db"])] == [b"db is up\n"]
 
+    # Members of one network reach each other by name, and nobody else does.
+    get = "python3 -c \"import urllib.request as u; print(u.urlopen('http://api:8000').status)\""
+    assert (await fleet.exec("worker", get, check=True)).text == "200\n"
+    assert (await fleet.exec("db", "getent hosts api")).exit_code == 2
+    fleet = await Fleet.from_file(write(folder, image, db="[back]"))
+    assert [str(step) for step in await fleet.up()] == [
+        "leave test-fleet-db (networks changed)", "leave test-fleet-api (networks changed)",
+        "leave test-fleet-worker (networks changed)",
+    ]  # fmt: skip
+    assert (await fleet.exec("db", get, check=True)).text == "200\n"
+
     ids = {name: (await fleet.sandbox(name)).id for name in fleet.members}
-    fleet = await Fleet.from_file(write(folder, image, level="2"))
+    fleet = await Fleet.from_file(write(folder, image, level="2", db="[back]"))
     assert [str(step) for step in await fleet.up()] == [
         "leave test-fleet-db", "leave test-fleet-api",
         "recreate test-fleet-worker (env changed)",

@@ -13,7 +13,8 @@ import (
 const dialPatience = 10 * time.Second
 
 // Dial connects the host's stream to a program that listens on a port of the guest: on its own
-// address, or, because programs are often started so, on loopback.
+// address, or, because programs are often started so, on loopback, unless it is another sandbox
+// that connects.
 func (g *Gate) Dial(s *mux.Stream, m *wire.Dial) mux.Handler {
 	r := newRelay()
 	r.stream = s
@@ -22,11 +23,15 @@ func (g *Gate) Dial(s *mux.Stream, m *wire.Dial) mux.Handler {
 		if m.Port < 1 || m.Port > 65535 {
 			last = syscall.EINVAL
 		} else {
-			for _, target := range []syscall.Sockaddr{
+			targets := []syscall.Sockaddr{
 				&syscall.SockaddrInet4{Addr: address4.Addr().As4(), Port: int(m.Port)},
 				&syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: int(m.Port)},
 				&syscall.SockaddrInet6{Addr: [16]byte{15: 1}, Port: int(m.Port)},
-			} {
+			}
+			if m.Flags&wire.DialOwn != 0 {
+				targets = targets[:1]
+			}
+			for _, target := range targets {
 				fd, err := dial(target)
 				if err == nil {
 					s.Send(&wire.OK{}, false)

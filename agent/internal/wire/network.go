@@ -3,7 +3,7 @@ package wire
 // Messages about the network (section 10). Addresses have 4 or 16 bytes.
 type (
 	Network struct{}
-	Dial    struct{ Port uint64 }
+	Dial    struct{ Port, Flags uint64 }
 	Connect struct {
 		Source     []byte
 		SourcePort uint64
@@ -34,7 +34,13 @@ func (*Unreachable) Kind() byte { return 0x62 }
 
 func (*Network) visit(visitor) {}
 
-func (m *Dial) visit(v visitor) { v.uint(1, &m.Port) }
+// DialOwn: on the guest's own address only, not on loopback.
+const DialOwn = 1
+
+func (m *Dial) visit(v visitor) {
+	v.uint(1, &m.Port)
+	v.uint(2, &m.Flags)
+}
 
 func (m *Connect) visit(v visitor) {
 	v.bytes(1, &m.Source)

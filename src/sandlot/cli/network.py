@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sandlot.cli.options import POLICY_FLAGS, Whole, network_of, policy_options
+from sandlot.cli.options import POLICY_FLAGS, Whole, network_of, peers_of, policy_options
 from sandlot.cli.output import as_json
 
 if TYPE_CHECKING:
@@ -121,6 +121,8 @@ def show(name: str, json_: bool) -> None:
         for rule in policy[verb]:
             click.echo(f"{verb} {rule}")
     click.echo(f"default {policy['default']}")
+    for name, sandboxes in policy.get("peers", {}).items():
+        click.echo(f"peer {name}={','.join(sandboxes)}")
     if policy["hidden_names"]:
         click.echo("hidden names pass")
 
@@ -150,6 +152,7 @@ def set_(name: str, add: bool, **options: Any) -> None:
                 [*before.allow, *options["allow"]], [*before.deny, *options["deny"]],
                 options["network"] or before.default,
                 hidden_names=options["hidden_names"] or before.hidden_names,
+                ceiling=before.ceiling, peers={**before.peers, **peers_of(options["peer"])},
             )  # fmt: skip
         return await sandbox.network.update(wanted)
 

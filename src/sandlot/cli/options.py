@@ -132,7 +132,7 @@ def plugin_processes(texts: tuple[str, ...]) -> list[Any]:
     ]  # fmt: skip
 
 
-POLICY_FLAGS = ("allow", "deny", "network", "hidden_names")
+POLICY_FLAGS = ("allow", "deny", "network", "hidden_names", "peer")
 DOCKERS_NETWORKS = {"none": "deny", "bridge": "public", "default": "public"}
 
 
@@ -159,8 +159,17 @@ def network_of(options: dict[str, Any]) -> Any:
 
     return Network(
         options["allow"] or None, options["deny"], options["network"],
-        hidden_names=options["hidden_names"],
+        hidden_names=options["hidden_names"], peers=peers_of(options["peer"]),
     )  # fmt: skip
+
+
+def peers_of(texts: Sequence[str]) -> dict[str, list[str]]:
+    """`--peer SANDBOX` and `--peer NAME=SANDBOX`: the sandboxes behind each name."""
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        name, _, sandbox = text.partition("=")
+        found.setdefault(name, []).append(sandbox or name)
+    return found
 
 
 def secrets_of(variables: Sequence[str], files: Sequence[str]) -> dict[str, Any] | None:
@@ -205,6 +214,11 @@ def policy_options(function: F) -> F:
             "--hidden-names", is_flag=True,
             help="Under rules on names, let pass what hides its own: encrypted TLS hellos (ECH), "
             "which browsers always seem to send, and QUIC.",
+        ),
+        click.option(
+            "--peer", multiple=True, metavar="[NAME=]SANDBOX",
+            help="Let it reach another sandbox of yours over TCP, by this name; again for one "
+            "name, they take turns.",
         ),
         click.option(
             "--network", "--net", metavar="WHAT", callback=_network_word,

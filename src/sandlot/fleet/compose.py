@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from sandlot.fleet.document import Node, mapping, scalar, sequence
 from sandlot.fleet.problems import Problems
+from sandlot.fleet.spec import DEFAULT_NETWORK
 
 _SAME = {
     "image", "labels", "restart", "platform", "hostname", "profiles", "user", "dns", "extends",
@@ -23,7 +24,6 @@ _MEANS_NOTHING = {
     "tty": "commands of a fleet have no terminal",
     "stdin_open": "commands of a fleet have no input",
     "logging": "there is one log; see `sandlot fleet logs`",
-    "expose": "sandboxes share no network; name ports to publish them",
     "security_opt": "a sandbox has a kernel of its own",
     "cap_add": "a sandbox has a kernel of its own, and root in it every capability",
     "cap_drop": "a sandbox has a kernel of its own",
@@ -31,7 +31,8 @@ _MEANS_NOTHING = {
     "shm_size": "the memory of the machine is the limit",
     "oom_kill_disable": "the memory of the machine is the limit",
 }
-_NETWORKS = "members do not reach each other over a network; publish ports on this machine instead"
+# Of whom members of a network reach by which name, and when, there is nothing to say.
+_IMPLIED = {"expose"}
 _CONDITIONS = {
     "service_started": "started", "service_healthy": "healthy",
     "service_completed_successfully": "completed",
@@ -62,7 +63,7 @@ def as_sandboxfile(tree: Node, problems: Problems) -> Node:
         elif key == "name":
             found["name"] = node
         elif key == "networks":
-            problems.warn(tree.key_place(key), f"networks is left out: {_NETWORKS}")
+            _declared(node, problems)
         elif key in ("secrets", "configs"):
             problems.warn(
                 tree.key_place(key), f"{key} is left out: files are not put into sandboxes",
@@ -117,7 +118,7 @@ def _service(name: str, node: Node, problems: Problems) -> Node:
             elif value.value != "bridge":
                 out(key, "a sandbox has a network of its own")
         elif key == "networks":
-            out(key, _NETWORKS)
+            found[key] = _networks(name, value, problems)
         elif key == "tmpfs":
             given = value.each() or [value]
             mounts = [_tmpfs(each) for each in given]
@@ -125,15 +126,45 @@ def _service(name: str, node: Node, problems: Problems) -> Node:
             found["volumes"] = sequence([*(before.each() if before else []), *mounts], value.place)
         elif key == "deploy":
             _deploy(value, found, out)
+        elif key in _IMPLIED:
+            pass
         elif key in _MEANS_NOTHING:
             if value.value not in (False, [], None):
                 out(key, _MEANS_NOTHING[key])
         elif not key.startswith("x-"):
             out(key, "a sandbox has nothing like it")
+    if "networks" not in found and node.get("network_mode") is None:
+        found["networks"] = sequence([scalar(DEFAULT_NETWORK, node.place)], node.place)
     # Containers run what their image says; a list of words is not given to a shell.
     if "entrypoint" not in found or "command" not in found:
         found["image_command"] = scalar(True, node.place)
     return Node(found, node.place, keys=keys)
+
+
+def _networks(name: str, value: Node, problems: Problems) -> Node:
+    """The names of networks, in either of the two forms."""
+    if not isinstance(value.value, dict):
+        return value
+    names = []
+    for network, each in value.items():
+        names.append(scalar(network, value.key_place(network)))
+        for key, _ in each.items() if isinstance(each.value, dict) else ():
+            problems.warn(
+                each.key_place(key),
+                f"{name}: {key} of a network is left out: members are reached by their names",
+            )
+    return sequence(names, value.place)
+
+
+def _declared(value: Node, problems: Problems) -> None:
+    """Networks need no declaration; what one says besides its name is told."""
+    for name, each in value.items() if isinstance(value.value, dict) else ():
+        for key, _ in each.items() if isinstance(each.value, dict) else ():
+            if key != "name":
+                problems.warn(
+                    each.key_place(key),
+                    f"{key} of the network {name} is left out: a network is only who is in it",
+                )
 
 
 def _words(value: Node) -> Node:

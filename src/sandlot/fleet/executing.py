@@ -161,11 +161,21 @@ class Execution:
             self._tell(step.sandbox, "started")
         elif step.action == "start":
             async with reached(step.sandbox) as sandbox:
+                await self._connect(step, sandbox)
                 with contextlib.suppress(WrongState):  # it runs by now
                     await sandbox.start(secrets=given_secrets(member) or None)
             self._tell(step.sandbox, "started")
         else:
+            if step.connects:
+                async with reached(step.sandbox) as sandbox:
+                    await self._connect(step, sandbox)
             self._tell(step.sandbox, "unchanged" + (f", {step.reason}" if step.reason else ""))
+
+    async def _connect(self, step: Step, sandbox: Sandbox) -> None:
+        """Let it reach the peers that it has by now; what else it may reach stays."""
+        if step.connects:
+            policy = sandbox.network.policy.with_peers(self._member(step).peers)
+            await sandbox.network.update(policy)
 
     async def _met(self, name: str, condition: str) -> bool:
         """Whether a sandbox meets a condition, when that is known."""

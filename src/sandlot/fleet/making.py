@@ -68,7 +68,7 @@ def arguments(spec: FleetSpec, member: Member, sandbox: str) -> dict[str, Any]:
         "stop_signal": model.stop_signal, "stop_grace": model.stop_grace,
         "labels": labels(spec, member, sandbox), "detached": True,
         "pull": "never" if member.build is not None else model.pull,
-        "platform": model.platform, "network": network(model.network), "ports": model.ports or None,
+        "platform": model.platform, "network": reaching(member), "ports": model.ports or None,
         "connections": model.connections, "bandwidth": model.bandwidth, "dns": model.dns,
         "secrets": secrets(member) or None, "upstream_ca": model.upstream_ca,
         "inspect": model.inspect, "volumes": volumes(member) or None, **plugins(member),
@@ -106,6 +106,12 @@ def network(model: NetworkModel | None) -> Network | None:
     if model is None:
         return None
     return Network(model.allow, model.deny, model.default, hidden_names=model.hidden_names)
+
+
+def reaching(member: Member) -> Network | None:
+    """What a member may reach, its peers too."""
+    found = network(member.model.network)
+    return (found or Network.public()).with_peers(member.peers) if member.peers else found
 
 
 def plugins(member: Member) -> dict[str, list[Any]]:
@@ -216,7 +222,7 @@ async def _restored(spec: FleetSpec, member: Member, sandbox: str) -> Sandbox:
     given = plugins(member)
     return await snapshot.restore(
         sandbox, env=dict(member.env) or None, hostname=model.hostname,
-        network=network(model.network), ports=model.ports or None,
+        network=reaching(member), ports=model.ports or None,
         secrets=secrets(member) or None, labels={**source.labels, **labels(spec, member, sandbox)},
         disk=model.disk, detached=True, idle_timeout=model.idle_timeout,
         max_duration=model.max_duration, volumes=volumes(member) or None,

@@ -340,6 +340,8 @@ class SandboxModel(Model):
     """Such as `linux/amd64`, for an image that is pulled."""
     network: NetworkField | None = None
     """What it may reach; the public internet otherwise."""
+    networks: list[Name] = Field(default_factory=list)
+    """Private networks that it is in: members of one reach each other by name, over TCP."""
     ports: list[Port] = Field(default_factory=list)
     """Published ports: `HOST_PORT:SANDBOX_PORT`, on 127.0.0.1 unless an address is named."""
     connections: Annotated[int, Field(ge=0)] = 0

@@ -21,6 +21,8 @@ class Wanted:
     member: str
     options: Mapping[str, str] = field(default_factory=dict)
     needs: Mapping[str, str] = field(default_factory=dict)
+    peers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The sandboxes that it reaches by name; they change while it runs."""
     completes: bool = False
     """Others wait for its end: when it has ended well, it is not started again."""
 
@@ -34,6 +36,7 @@ class Existing:
     options: Mapping[str, str] = field(default_factory=dict)
     running: bool = False
     exit_code: int | None = None
+    peers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     replaced: str = ""
     """What stands for something else by now under the same name: `image`, `from_snapshot`."""
 
@@ -47,6 +50,8 @@ class Step:
     member: str
     reason: str = ""
     needs: Mapping[str, str] = field(default_factory=dict)
+    connects: bool = False
+    """It is left as it is, and reaches other peers from now on."""
 
     def __str__(self) -> str:
         return f"{self.action} {self.sandbox}{f' ({self.reason})' if self.reason else ''}"
@@ -78,13 +83,23 @@ def plan(
     for name in _in_order(asked, replicas):
         each = asked[name]
         action, reason = _decide(each, there.get(name), recreate)
+        connects = action in ("leave", "start") and dict(there[name].peers) != dict(each.peers)
+        if action == "leave" and connects:
+            reason = "networks changed"
         needs = {
             other: condition
             for member, condition in each.needs.items()
             for other in replicas.get(member, ())
         }
         steps.append(
-            Step(action=action, sandbox=name, member=each.member, reason=reason, needs=needs)
+            Step(
+                action=action,
+                sandbox=name,
+                member=each.member,
+                reason=reason,
+                needs=needs,
+                connects=connects,
+            )
         )
     return tuple(steps)
 
@@ -158,4 +173,4 @@ def plan_end(
 
 def changes(steps: Iterable[Step]) -> list[Step]:
     """The steps that do something."""
-    return [step for step in steps if step.action != "leave"]
+    return [step for step in steps if step.action != "leave" or step.connects]

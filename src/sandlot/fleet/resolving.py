@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import graphlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from sandlot.errors import ConfigError
 from sandlot.fleet.document import Node
 from sandlot.fleet.models import Sandboxfile, SandboxModel, SecretModel
 from sandlot.fleet.problems import Place, Problems, nearest
-from sandlot.fleet.spec import FleetSpec, Member, MountSpec, VolumeSpec
+from sandlot.fleet.spec import DEFAULT_NETWORK, FleetSpec, Member, MountSpec, VolumeSpec
 from sandlot.network.published import parse_ports
 from sandlot.network.rules import Target, parse_rule
 from sandlot.plugin.declared import NamedPlugin, declared
@@ -18,9 +19,9 @@ from sandlot.sandbox.sizes import check_name
 
 # What a sandbox that goes on from a snapshot may say; the rest is as it was saved.
 _RESTORED = {
-    "from_snapshot", "env", "env_file", "hostname", "network", "ports", "secrets", "labels", "disk",
-    "idle_timeout", "max_duration", "volumes", "memory", "cpus", "depends_on", "health", "scripts",
-    "replicas", "profiles", "detached", "plugins", "plugin_processes",
+    "from_snapshot", "env", "env_file", "hostname", "network", "networks", "ports", "secrets", "labels",
+    "disk", "idle_timeout", "max_duration", "volumes", "memory", "cpus", "depends_on", "health",
+    "scripts", "replicas", "profiles", "detached", "plugins", "plugin_processes",
 }  # fmt: skip
 _ANY = {"0.0.0.0", "::"}
 
@@ -65,13 +66,36 @@ class Resolving:
             for name, each in self._model.sandboxes.items()
         }  # fmt: skip
         self._dependencies(members, on)
-        wanted = {name: each for name, each in members.items() if name in on}
+        wanted = self._networks({name: each for name, each in members.items() if name in on})
         self._clashes(wanted)
         self._shared_disks(wanted, volumes)
         return FleetSpec(
             name=self._name, file=file, members=wanted, volumes=volumes,
             others=frozenset(set(members) - on), warnings=tuple(sorted(self._problems.warnings)),
         )  # fmt: skip
+
+    def _networks(self, members: dict[str, Member]) -> dict[str, Member]:
+        """The same members, each with the peers that share a network with it."""
+        within: dict[str, list[str]] = {}
+        for name, member in members.items():
+            for network in dict.fromkeys(member.model.networks):
+                within.setdefault(network, []).append(name)
+        for network, names in within.items():
+            if len(names) == 1 and len(members) > 1 and network != DEFAULT_NETWORK:
+                others = [each for each in within if each != network]
+                self._problems.warn(
+                    self._place("sandboxes", names[0], "networks"),
+                    f"{names[0]} is alone in the network {network}", nearest(network, others),
+                )  # fmt: skip
+        found = {}
+        for name, member in members.items():
+            near = {other for network in member.model.networks for other in within[network]}
+            peers = {
+                other: members[other].sandboxes
+                for other in sorted(near - {name}) if members[other].sandboxes
+            }  # fmt: skip
+            found[name] = dataclasses.replace(member, peers=peers)
+        return found
 
     def _place(self, *path: object) -> Place:
         return self._tree.place_of(*path)

@@ -17,10 +17,12 @@ MEMBER_LABEL = "sandlot.fleet.member"
 FILE_LABEL = "sandlot.fleet.file"
 SANDBOX_LABEL = "sandlot.fleet.sandbox"
 OPTIONS_LABEL = "sandlot.fleet.options"
+DEFAULT_NETWORK = "default"
+"""The network of all members of a compose file that name none."""
 
 # What changes nothing about the machine itself.
 _AROUND = {"health", "scripts", "depends_on", "replicas", "profiles", "env", "env_file", "secrets",
-           "detached", "pull", "volumes", "command", "entrypoint",
+           "detached", "pull", "volumes", "command", "entrypoint", "networks",
            "image", "build"}  # fmt: skip
 
 
@@ -60,6 +62,8 @@ class Member:
     """The values of secrets that stand in env files; never printed."""
     mounts: tuple[MountSpec, ...] = ()
     needs: Mapping[str, str] = field(default_factory=dict)
+    peers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The sandboxes that it reaches by name, over the networks that it is in."""
     folder: str = ""
     """Where the paths of its plugins begin from."""
 

@@ -47,7 +47,7 @@ def wanted(spec: FleetSpec) -> list[Wanted]:
     }  # fmt: skip
     return [
         Wanted(sandbox=sandbox, member=member.name, options=member.options(), needs=member.needs,
-               completes=member.name in awaited)
+               peers=member.peers, completes=member.name in awaited)
         for member in spec.members.values() for sandbox in member.sandboxes
     ]  # fmt: skip
 
@@ -108,6 +108,7 @@ def _existing(info: SandboxInfo, spec: FleetSpec) -> Existing:
         sandbox=record.name, member=member, options=options, running=info.state.running,
         exit_code=info.state.exit_code if info.state.started else None,
         replaced=_replaced(asked, record) if asked is not None else "",
+        peers={name: tuple(each) for name, each in record.network.get("peers", {}).items()},
     )  # fmt: skip
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,6 +29,7 @@ from sandlot.network.hooks import Hooks
 from sandlot.network.judge import Judge
 from sandlot.network.limits import NetworkLimits, Pace
 from sandlot.network.nameserver import NameServer
+from sandlot.network.peers import PEER_ADDRESSES, PeerTable
 from sandlot.network.policy import Network
 from sandlot.network.relay import Counted, Stopped, Stream, abort, relay
 from sandlot.network.resolver import Resolver
@@ -104,17 +106,25 @@ class Gateway:
         rate = self._limits.bytes_per_second
         self._pace: Callable[[int], float] | None = Pace(rate) if rate else None
         pins = Pins()
+        self._peers = PeerTable()
+        self._peers.hold(network.peers)
         self.hooks = hooks or Hooks()
         self.judge = Judge(
-            network, host_addresses(), lambda a: _names(pins, a), self.hooks, lambda a: is_own(a)
+            network, host_addresses(), lambda a: _names(pins, self._peers, a), self.hooks,
+            lambda a: is_own(a),
+        )  # fmt: skip
+        self._names = NameServer(
+            hostname, resolver or Resolver(), self.judge, pins, self._lookup, self._peers
         )
-        self._names = NameServer(hostname, resolver or Resolver(), self.judge, pins, self._lookup)
         self._connections: set[_Connection] = set()
         self._asking = 0  # connections to the name server
         self._tasks: set[asyncio.Task[None]] = set()
         self.datagrams: Datagrams | None = None
         self.lent: Callable[[Any, Borrow], Coroutine[None, None, None]] | None = None
         """Serves what is no connection: a program asks the runtime that the sandbox was lent."""
+
+        self.reach_peer: Callable[[Sequence[str], int], Awaitable[socket.socket]] = _nobody
+        """Connects to a port of the first of these sandboxes that takes it."""
 
     def add_pace(self, also: Callable[[int], float]) -> None:
         """Let another one say how long to wait after a piece; it may raise `Stopped`. To be called
@@ -140,6 +150,7 @@ class Gateway:
         """Hold to other rules from now on. What goes on and is no longer allowed is cut, and
         returned."""
         self.judge.replace(network)
+        self._peers.hold(network.peers)
         self._names.hold_to_rules()
         cut = []
         for connection in list(self._connections):
@@ -246,7 +257,7 @@ class Gateway:
         verdict, reason = "closed", ""
         try:
             try:
-                sock = await dial(flow.address, flow.port)
+                sock = await self._dial(flow)
             except OSError as error:
                 verdict, reason = "failed", error.strerror or str(error) or "timed out"
                 _refuse(stream, guest_errno(error))
@@ -271,6 +282,14 @@ class Gateway:
             self._connections.discard(connection)
             self.log.closed(record, verdict, reason)
 
+    async def _dial(self, flow: Flow) -> socket.socket:
+        if self._is_peer(flow):
+            return await self.reach_peer(self.network.peers[flow.name or ""], flow.port)
+        return await dial(flow.address, flow.port)
+
+    def _is_peer(self, flow: Flow) -> bool:
+        return flow.name is not None and self._peers.name_of(flow.address) == flow.name
+
     async def _relay(
         self, stream: GuestStream, sock: socket.socket, flow: Flow, record: FlowRecord,
         count: Counted,
@@ -279,7 +298,7 @@ class Gateway:
         names = self.judge.names_of(flow.address)
         inside = self.interceptor
         secret = inside is not None and any(inside.concerns(name, flow.port) for name in names)
-        by_name = self.judge.by_name_alone(flow)
+        by_name = self.judge.by_name_alone(flow) and not self._is_peer(flow)
         plain = inside is not None and any(inside.in_plain_http(name, flow.port) for name in names)
         if not (secret or by_name or plain):
             await relay(stream, sock, count, stream.unread(), self._pace)
@@ -362,9 +381,15 @@ class Gateway:
         )
 
 
-def _names(pins: Pins, address: Address) -> tuple[str, ...]:
+async def _nobody(sandboxes: Sequence[str], port: int) -> socket.socket:
+    raise ConnectionRefusedError(errno.ECONNREFUSED, "no sandbox is reached from here")
+
+
+def _names(pins: Pins, peers: PeerTable, address: Address) -> tuple[str, ...]:
     if address in ROUTERS:
         return (HOST_NAME,)
+    if address in PEER_ADDRESSES and (peer := peers.name_of(address)) is not None:
+        return (peer,)
     return pins.names_for(address, time.monotonic())
 
 

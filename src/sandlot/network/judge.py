@@ -101,7 +101,7 @@ class Judge:
         self.policy = Network(
             [*self.policy.network.allow, name], self.policy.network.deny,
             self.policy.network.default, hidden_names=self.network.hidden_names,
-            ceiling=self.network.ceiling,
+            ceiling=self.network.ceiling, peers=self.network.peers,
         ).compile(self._host_addresses)  # fmt: skip
         return True
 

@@ -14,6 +14,7 @@ from sandlot.network.dns.pins import Pins
 from sandlot.network.dns.service import Ask, Lookup, NameService, Reply
 from sandlot.network.flow import Address
 from sandlot.network.judge import Judge
+from sandlot.network.peers import PeerTable
 from sandlot.network.relay import Stream
 from sandlot.network.resolver import NoAnswer, Resolver
 from sandlot.network.router import GUEST4, GUEST6, ROUTERS
@@ -31,11 +32,12 @@ class NameServer:
         judge: whose rules hold.
         pins: where it is kept which name an address was given for.
         tell: is told of every lookup.
+        peers: the other sandboxes that are reached by a name.
     """
 
     def __init__(
         self, hostname: str, resolver: Resolver, judge: Judge, pins: Pins,
-        tell: Callable[[Lookup], None],
+        tell: Callable[[Lookup], None], peers: PeerTable,
     ) -> None:  # fmt: skip
         self._resolver = resolver
         self._judge = judge
@@ -44,6 +46,7 @@ class NameServer:
             judge.policy, hostname=hostname, addresses=(GUEST4, GUEST6),
             host_addresses=sorted(ROUTERS, key=str), pins=pins,
         )  # fmt: skip
+        self._service.peers = peers.address_of
 
     def hold_to_rules(self) -> None:
         """The judge has other rules: what was learnt by the old ones is looked at again."""

@@ -17,6 +17,7 @@ from sandlot.network.addresses import INNER, SPECIAL, Kind, canonical, embedded
 from sandlot.network.flow import LAST_PORT, Address, Decision, Flow, Protocol, destination
 from sandlot.network.matching import AddressIndex, Entry, NameIndex, PortTable, counting
 from sandlot.network.names import ends_in_number
+from sandlot.network.peers import PEER_ADDRESSES, checked_peers
 from sandlot.network.rules import Rule, Target, parse_rule
 
 Default: TypeAlias = Literal["deny", "public", "open"]
@@ -36,6 +37,9 @@ class Network:
             opens the way: TLS with an encrypted hello (ECH), which browsers always seem to send,
             and QUIC. Refused otherwise, since the server may be asked for any other name.
         ceiling: rules that hold besides these: what either refuses is refused. See `within`.
+        peers: other sandboxes of yours that it reaches over TCP, by host name: each the name of a
+            sandbox, or of several that take turns. No `allow` is needed; `deny` rules on the name
+            hold. What listens there on loopback only is not reached.
 
     A rule is `TARGET[:PORT[-PORT]][/tcp|/udp]`, its target a name, `*.suffix`, an address, a CIDR
     range, `host` or `*`. The most specific rule counts, separately among rules on addresses and on
@@ -53,6 +57,7 @@ class Network:
     default: Default
     hidden_names: bool
     ceiling: Network | None = field(repr=False)
+    peers: Mapping[str, tuple[str, ...]] = field(hash=False, repr=False)
     rules: tuple[tuple[str, Rule], ...] = field(repr=False, compare=False)
 
     def __init__(
@@ -63,6 +68,7 @@ class Network:
         *,
         hidden_names: bool = False,
         ceiling: Network | None = None,
+        peers: Mapping[str, str | Iterable[str]] | None = None,
     ) -> None:
         if not isinstance(hidden_names, bool):
             raise ConfigError(
@@ -80,6 +86,7 @@ class Network:
         object.__setattr__(self, "default", chosen)
         object.__setattr__(self, "hidden_names", hidden_names)
         object.__setattr__(self, "ceiling", ceiling)
+        object.__setattr__(self, "peers", checked_peers(peers or {}))
         object.__setattr__(self, "rules", rules)
 
     @classmethod
@@ -104,9 +111,17 @@ class Network:
         """These rules, and `ceiling` over them: what either of the two refuses is refused."""
         if self.ceiling is not None:
             ceiling = self.ceiling.within(ceiling)
+        both = {name: each for name, each in self.peers.items() if ceiling.peers.get(name) == each}
         return Network(
-            self.allow, self.deny, self.default, ceiling=ceiling,
+            self.allow, self.deny, self.default, ceiling=ceiling, peers=both,
             hidden_names=self.hidden_names and ceiling.hidden_names,
+        )  # fmt: skip
+
+    def with_peers(self, peers: Mapping[str, str | Iterable[str]]) -> Network:
+        """The same rules, and these peers instead of those that it has."""
+        return Network(
+            self.allow, self.deny, self.default, ceiling=self.ceiling, peers=peers,
+            hidden_names=self.hidden_names,
         )  # fmt: skip
 
     def compile(self, host_addresses: Iterable[Address] = ()) -> Policy:
@@ -120,10 +135,14 @@ class Network:
 
     def to_json(self) -> dict[str, Any]:
         """As plain data; `from_json` reads it."""
-        above = {"ceiling": self.ceiling.to_json()} if self.ceiling is not None else {}
+        more: dict[str, Any] = {}
+        if self.ceiling is not None:
+            more["ceiling"] = self.ceiling.to_json()
+        if self.peers:
+            more["peers"] = {name: list(each) for name, each in self.peers.items()}
         return {
             "default": self.default, "allow": list(self.allow), "deny": list(self.deny),
-            "hidden_names": self.hidden_names, **above,
+            "hidden_names": self.hidden_names, **more,
         }  # fmt: skip
 
     @classmethod
@@ -134,8 +153,9 @@ class Network:
             ConfigError: it is something else.
         """
         known = {"default", "allow", "deny"}
-        # Records of earlier versions know nothing of hidden names.
-        if not isinstance(data, Mapping) or set(data) - {"hidden_names", "ceiling"} != known:
+        # Records of earlier versions know nothing of these.
+        newer = {"hidden_names", "ceiling", "peers"}
+        if not isinstance(data, Mapping) or set(data) - newer != known:
             raise ConfigError(
                 f"{str(data)[:80]!r} is no network policy", hint="use default, allow and deny"
             )
@@ -143,7 +163,10 @@ class Network:
             raise ConfigError("the network policy has no default", hint="use deny, public or open")
         hidden = data.get("hidden_names", False)
         above = cls.from_json(data["ceiling"]) if data.get("ceiling") is not None else None
-        return cls(data["allow"], data["deny"], data["default"], hidden_names=hidden, ceiling=above)
+        return cls(
+            data["allow"], data["deny"], data["default"], hidden_names=hidden, ceiling=above,
+            peers=data.get("peers"),
+        )  # fmt: skip
 
 
 def _rules(verb: str, rules: Iterable[str] | None) -> list[tuple[str, Rule]]:
@@ -237,6 +260,9 @@ class Policy:
     ) -> Decision:
         if not 1 <= port <= LAST_PORT:
             return Decision(False, "built-in port", f"port {port} is none")
+        near = address is None or address in PEER_ADDRESSES
+        if near and name is not None and name in self.network.peers:
+            return self._decide_peer(protocol, port, name)
         opening: Entry | None = None
         for each in () if address is None else (address, *embedded(address)):
             if each is not address and each in self.host_addresses:
@@ -271,6 +297,14 @@ class Policy:
             reason += ", and no name was looked up for it"
         return Decision(False, "default deny", reason, f"allow {where}")
 
+    def _decide_peer(self, protocol: Protocol, port: int, name: str) -> Decision:
+        entry = self._names.find(name, protocol, port)
+        if entry is not None and not entry.allowed:
+            return _refused(entry, protocol, name, port)
+        if protocol != "tcp":
+            return Decision(False, "built-in peers", "sandboxes reach each other over TCP")
+        return Decision(True, f"peer {name}", "it is a peer of the sandbox")
+
     def may_resolve(self, name: str) -> Decision:
         """Whether a name may be asked of the DNS at all: when it is allowed for some port.
 
@@ -281,6 +315,8 @@ class Policy:
         return self._ceiling.may_resolve(name) if own.allowed and self._ceiling is not None else own
 
     def _may_resolve(self, name: str) -> Decision:
+        if name in self.network.peers:
+            return Decision(True, f"peer {name}", "it is a peer of the sandbox")
         if ends_in_number(name):
             return Decision(False, "built-in names", f"{name} is an address, not a name")
         denied: Entry | None = None

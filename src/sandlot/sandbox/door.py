@@ -37,6 +37,7 @@ from sandlot.wire.messages import (
     Watch,
     encode,
 )
+from sandlot.wire.network import Dial
 from sandlot.wire.snapshot import Save, Saved
 from sandlot.wire.volumes import ChangeVolumes
 
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 # What other programs may ask of the guest: each stream that begins so is joined to one of its.
 FORWARDED: tuple[type[Message], ...] = (
-    Exec, Stdio, Watch, Jobs, Metrics, FileRequest, UpperLayer,
+    Exec, Stdio, Watch, Jobs, Metrics, FileRequest, UpperLayer, Dial,
 )  # fmt: skip
 
 

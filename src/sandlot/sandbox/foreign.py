@@ -117,6 +117,7 @@ def _narrowed(stored: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         )
         if verb == "allow" and (rule.target is Target.HOST or special):
             dropped.append(str(rule))
+    dropped += [f"peer {name}" for name in network.peers]
     if network.default == "open":
         dropped.append("open")
     narrowed = Network(

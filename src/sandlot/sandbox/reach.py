@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sandlot.files.files import Files
@@ -16,12 +17,15 @@ from sandlot.network.ports import Ports
 from sandlot.network.published import PublishedPort
 from sandlot.network.resolver import Resolver, server
 from sandlot.sandbox.trusting import install
-from sandlot.state.records import SandboxFolder, SandboxRecord
+from sandlot.settings import Settings
+from sandlot.state.paths import StatePaths
+from sandlot.state.records import SandboxFolder, SandboxFolders, SandboxRecord
 
 # What only a sandbox with secrets needs is imported for one.
 if TYPE_CHECKING:
     from sandlot.network.interception import Interceptor
     from sandlot.network.tls.authority import Authority
+    from sandlot.sandbox.peering import Peering
     from sandlot.secrets import Secret, Vault
 
 
@@ -51,6 +55,9 @@ class Reach:
             limits=limits, hooks=hooks, interceptor=interceptor,
             resolver=Resolver([server(each) for each in record.dns] or None),
         )  # fmt: skip
+        self._peering: Peering | None = None
+        self.gateway.reach_peer = self._peer
+        self._folder = folder
         self._ports = Ports([PublishedPort.from_json(each) for each in record.ports])
         self._ports.channel = channel
         self._ports.datagrams = lambda: self.gateway.datagrams
@@ -110,6 +117,14 @@ class Reach:
             self._serving = True
             self._ports.serve()
 
+    async def _peer(self, names: Sequence[str], port: int) -> socket.socket:
+        if self._peering is None:
+            from sandlot.sandbox.peering import Peering
+
+            sockets = StatePaths.of(Settings.read()).sockets
+            self._peering = Peering(SandboxFolders(self._folder.path.parent), sockets)
+        return await self._peering.connect(names, port)
+
     def update(self, network: Network) -> list[FlowRecord]:
         """Hold to another policy at once; the flows that it cuts are returned."""
         return self.gateway.update(network)
@@ -118,3 +133,5 @@ class Reach:
         """The sandbox has stopped."""
         self._ports.close()
         self.gateway.close()
+        if self._peering is not None:
+            self._peering.close()

@@ -19,6 +19,10 @@ class Dial(Message):
 
     kind: ClassVar[int] = 0x0C
     port: int = _tag(1, default=0)
+    flags: int = _tag(2, default=0)
+
+    OWN: ClassVar[int] = 1
+    """On the guest's own address only, not on loopback."""
 
 
 class Connect(Message):

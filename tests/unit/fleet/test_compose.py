@@ -79,10 +79,7 @@ def test_what_maps_is_mapped_and_what_does_not_is_named(tmp_path: Path) -> None:
     assert migrate.env == {"FROM": "file"}
     assert [str(each).replace(f"{tmp_path}/", "").partition(" (")[0] for each in spec.warnings] == [
         "compose.yaml:4:3: db: logging is left out: there is one log; see `sandlot fleet logs`",
-        (
-            "compose.yaml:18:5: db: networks is left out: members do not reach each other over a "
-            "network; publish ports on this machine instead"
-        ),
+        "compose.yaml:18:15: db is alone in the network back",
         "compose.yaml:20:5: web: build is left out: cache_from is not known to builds here",
         "compose.yaml:26:5: web: cpu_shares is left out: a sandbox has nothing like it",
         (
@@ -90,10 +87,6 @@ def test_what_maps_is_mapped_and_what_does_not_is_named(tmp_path: Path) -> None:
             "root in it every right"
         ),
         "compose.yaml:38:30: driver of the volume other is left out",
-        (
-            "compose.yaml:39:1: networks is left out: members do not reach each other over a network; "
-            "publish ports on this machine instead"
-        ),
         "compose.yaml:40:1: secrets is left out: files are not put into sandboxes",
     ]
 
@@ -105,3 +98,26 @@ def test_what_is_wrong_is_told_where_it_stands(tmp_path: Path) -> None:
     with pytest.raises(SandboxfileError) as caught:
         read_fleet(tmp_path / "c.yaml", variables={})
     assert [(p["line"], p["column"]) for p in caught.value.problems] == [(2, 30), (3, 6)]
+
+
+def test_services_reach_each_other_as_in_compose(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("""
+services:
+  a: {image: x, expose: ["80"]}
+  b: {image: x, scale: 2}
+  front: {image: x, networks: [outer, default]}
+  back: {image: x, networks: {outer: , inner: {aliases: [other]}}}
+  store: {image: x, networks: [inner]}
+  batch: {image: x, network_mode: none}
+networks: {outer: {name: shared}, inner: {driver: overlay}}
+""")
+    spec = read_fleet(tmp_path / "c.yaml", name="s", variables={})
+    assert {name: list(each.peers) for name, each in spec.members.items()} == {
+        "a": ["b", "front"], "b": ["a", "front"], "front": ["a", "b", "back"],
+        "back": ["front", "store"], "store": ["back"], "batch": [],
+    }  # fmt: skip
+    assert spec.members["a"].peers["b"] == ("s-b-1", "s-b-2")
+    assert [each.message for each in spec.warnings] == [
+        "back: aliases of a network is left out: members are reached by their names",
+        "driver of the network inner is left out: a network is only who is in it",
+    ]

@@ -161,3 +161,24 @@ def test_what_is_needed_comes_first_and_ends_last(
     order = {step.sandbox: n for n, step in enumerate(ending)}
     for step in steps:
         assert all(order[step.sandbox] < order[other] for other in step.needs)
+
+
+def test_who_reaches_whom_changes_while_they_run() -> None:
+    def reaching(*names: str) -> dict[str, tuple[str, ...]]:
+        return {name: (f"f-{name}",) for name in names}
+
+    wanted = [
+        Wanted(sandbox="f-a", member="a", peers=reaching("b")),
+        Wanted(sandbox="f-b", member="b", peers=reaching("a")),
+        Wanted(sandbox="f-c", member="c", peers=reaching("a")),
+        Wanted(sandbox="f-d", member="d", peers=reaching("a")),
+    ]
+    existing = [
+        Existing(sandbox="f-a", member="a", running=True, peers=reaching("b", "z")),
+        Existing(sandbox="f-b", member="b", running=True, peers=reaching("a")),
+        Existing(sandbox="f-c", member="c"),
+    ]
+    steps = plan(wanted, existing)
+    assert told(steps) == ["leave f-a (networks changed)", "leave f-b", "start f-c", "create f-d"]
+    assert [step.connects for step in steps] == [True, False, True, False]
+    assert [step.sandbox for step in changes(steps)] == ["f-a", "f-c", "f-d"]

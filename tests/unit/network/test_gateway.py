@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import struct
+from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -284,3 +286,39 @@ async def test_a_connection_that_breaks_does_not_disturb_the_next() -> None:
             assert await other.read() == b"hello"
             other.finish()
     assert broken == 30 and not errors
+
+
+async def test_peers_are_reached_by_their_names() -> None:
+    asked: list[tuple[tuple[str, ...], int]] = []
+
+    async def reach(names: Sequence[str], port: int) -> socket.socket:
+        asked.append((tuple(names), port))
+        if port == 1:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens")
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.sendall(b"hello")
+        theirs.close()
+        return ours
+
+    network = Network(default="deny", peers={"db": ["db-1", "db-2"]})
+    async with guest(network) as side:
+        side.gateway.reach_peer = reach
+        address = side.gateway._peers.address_of("db")
+        assert address is not None
+        stream, answer = await side.connect(str(address), 5432)
+        assert isinstance(answer, Ok)
+        assert await stream.read() == b"hello" and await stream.read() == b""
+        stream.finish()
+        _, answer = await side.connect(str(address), 1)
+        assert isinstance(answer, Failed) and answer.errno == 111
+        _, answer = await side.connect(str(address + 1), 5432)
+        assert isinstance(answer, Failed) and answer.errno == 13
+        assert asked == [(("db-1", "db-2"), 5432), (("db-1", "db-2"), 1)]
+        await until(lambda: verdicts(side) == ["closed", "failed", "denied"])
+        flow = side.gateway.log.all()[0]
+        assert (flow.name, flow.rule, flow.received) == ("db", "peer db", 5)
+        # What is no peer any more is not reached.
+        side.gateway.update(network.with_peers({"api": "api"}))
+        _, answer = await side.connect(str(address), 5432)
+        assert isinstance(answer, Failed) and answer.errno == 13

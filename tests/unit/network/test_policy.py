@@ -357,3 +357,30 @@ def test_every_special_range_is_refused_by_default() -> None:
         if each.kind is not Kind.TRANSLATED:
             assert not policy.decide(Flow("tcp", each.network.network_address, 80)).allowed
             assert not policy.decide(Flow("udp", each.network.broadcast_address, 80)).allowed
+
+
+def test_peers_are_reached_whatever_the_rules_are_but_for_those_on_their_names() -> None:
+    network = Network(deny=["db:22", "10.0.0.0/8"], default="deny", peers={"db": "shop-db"})
+    here = "10.231.128.1"
+    assert allowed(network, f"{here}:5432", "db")
+    assert not allowed(network, f"{here}:22", "db")
+    assert not allowed(network, f"{here}:5432/udp", "db")
+    # Neither without the name, nor by it at an address that is not one of theirs.
+    assert not allowed(network, f"{here}:5432")
+    assert not allowed(network, f"{here}:5432", "api")
+    assert not allowed(network, f"{PUBLIC}:5432", "db")
+    policy = network.compile()
+    assert policy.may_resolve("db").allowed and not policy.may_resolve("api").allowed
+    assert policy.decide_name("db", 5432).allowed and not policy.decide_name("db", 22).allowed
+    assert Network.from_json(json.loads(json.dumps(network.to_json()))) == network
+    assert network.with_peers({}) == Network(deny=network.deny, default="deny") != network
+    assert hash(network) == hash(network.with_peers({}))
+
+
+def test_a_ceiling_holds_for_peers_too() -> None:
+    wide = Network(peers={"db": "shop-db", "api": "shop-api"})
+    low = Network(peers={"db": "shop-db", "api": "another"})
+    both = wide.within(low)
+    assert both.peers == {"db": ("shop-db",)}
+    assert allowed(both, "10.231.128.1:1", "db") and not allowed(both, "10.231.128.1:1", "api")
+    assert wide.within(Network()).peers == {}

@@ -54,6 +54,13 @@ def test_a_policy_opens_nothing_that_is_not_public(
     assert len(dropped) == len(allow) - len(left) + (default == "open")
 
 
+def test_peers_of_a_snapshot_from_elsewhere_are_left_out() -> None:
+    stored = {"default": "deny", "allow": [], "deny": [], "hidden_names": False,
+              "peers": {"db": ["mine"]}}  # fmt: skip
+    record, dropped = checked_source(source(network=stored))
+    assert "peers" not in record.network and dropped == ["peer db"]
+
+
 def test_records_that_cannot_be_are_refused() -> None:
     wrongs: list[dict[str, Any]] = [
         {"name": "../x"}, {"hostname": "-"}, {"env": {"": "x"}}, {"memory": 5}, {"cpus": 0},
@@ -61,6 +68,7 @@ def test_records_that_cannot_be_are_refused() -> None:
         {"ports": [{}]}, {"ports": [5]}, {"secrets": {"KEY": {}}}, {"secrets": {"KEY": 5}},
         {"placeholders": {}}, {"placeholders": {"KEY": "x"}}, {"inspect": ["http://x/"]},
         {"network": {"default": "all"}}, {"more": 1},
+        {"network": {"default": "deny", "allow": [], "deny": [], "peers": {"db": 5}}},
     ]  # fmt: skip
     for wrong in wrongs:
         with pytest.raises(SnapshotDamaged):

@@ -113,6 +113,8 @@ class NameService:
             HOST_NAME: tuple(host_addresses),
             "localhost": _LOCALHOST,
         }
+        self.peers: Callable[[str], Address | None] = lambda name: None
+        """The address of another sandbox that is reached by a name."""
         self._randbits = randbits
         self._waiting: dict[int, int] = {}  # token -> datagrams that did not fit
         self._last = 0
@@ -205,7 +207,8 @@ class NameService:
             return self._reverse(query, name, now, tcp)
         if below == "localhost":
             name = "localhost"
-        if name not in self._own:
+        peer = self.peers(name) if name not in self._own else None
+        if name not in self._own and peer is None:
             if below not in _NOWHERE:
                 return None
             decision = Decision(False, "built-in names", f".{below} is not for the DNS")
@@ -213,9 +216,11 @@ class NameService:
         version = (
             {Type.A: 4, Type.AAAA: 6}.get(Type(query.type)) if query.type in _CARRIED else None
         )
-        addresses = tuple(each for each in self._own[name] if each.version == version)
+        own = (peer,) if peer is not None else self._own[name]
+        addresses = tuple(each for each in own if each.version == version)
         records = [Record(query.labels, query.type, OWN_TTL, each) for each in addresses]
-        lookup = Lookup(name, _type(query.type), _OWN, addresses=addresses)
+        decision = _OWN if peer is None else self.policy.may_resolve(name)
+        lookup = Lookup(name, _type(query.type), decision, addresses=addresses)
         return Reply(answer(query, Code.NOERROR, records, tcp=tcp), lookup)
 
     def _reverse(self, query: Query, name: str, now: float, tcp: bool) -> Reply:

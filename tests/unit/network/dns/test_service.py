@@ -476,3 +476,17 @@ def test_whatever_the_resolver_says_only_what_is_public_is_pinned(data: st.DataO
 def test_any_bytes_of_the_guest(data: bytes, tcp: bool) -> None:
     found = service().ask(data, 0, tcp=tcp)
     assert found is None or isinstance(found, Reply)
+
+
+def test_peers_are_named_by_ourselves() -> None:
+    one = NameService(
+        Network(default="deny", peers={"db": "shop-db"}).compile(), hostname="box", addresses=[OWN]
+    )
+    address = ip_address("10.231.128.1")
+    one.peers = {"db": address}.get
+    for kind, expected in (("A", [str(address)]), ("AAAA", [])):
+        reply = one.ask(asking("DB", kind), 0)
+        assert isinstance(reply, Reply) and reply.lookup is not None
+        assert [each.split()[-1] for each in said(read(reply))] == expected
+        assert reply.lookup.decision.rule == "peer db"
+    assert one.waiting == 0
