@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -232,7 +235,7 @@ networks: {back: }
 """)
     try:
         _, err = sandlot("up", "-d", "-f", "compose.yaml")
-        assert "web: networks is left out" in err
+        assert "web is alone in the network back" in err
         assert "test-fleet-compose-migrate: completed" in err
         out, _ = sandlot("fleet", "-f", "compose.yaml", "ps", "--json")
         assert '"health": "healthy"' in out
@@ -255,6 +258,106 @@ networks: {back: }
         store = ImageStore(STATE / "images")
         for each in store.list():
             if each.name.startswith("test-fleet-compose"):
+                store.remove(each.name)
+
+
+HITS = """
+import http.server, os, socket
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        with socket.create_connection(("redis", 6379), 30) as redis:
+            redis.sendall(b"*2\\r\\n$4\\r\\nINCR\\r\\n$4\\r\\nhits\\r\\n")
+            number = redis.makefile().readline()[1:].strip()
+        said = f"{os.environ['GREETING']} {number}\\n".encode()
+        self.send_response(200); self.send_header("Content-Length", str(len(said))); self.end_headers()
+        self.wfile.write(said)
+http.server.HTTPServer(("0.0.0.0", 8000), Page).serve_forever()
+"""
+REDIS = """
+import socketserver
+count = 0
+class Client(socketserver.StreamRequestHandler):
+    def handle(self):
+        global count
+        while self.rfile.readline():
+            words = [(self.rfile.readline(), self.rfile.readline())[1].strip() for _ in range(2)]
+            count += words == [b"INCR", b"hits"]
+            self.wfile.write(b":%d\\r\\n" % count)
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = daemon_threads = True
+Server(("0.0.0.0", 6379), Client).serve_forever()
+"""
+COUNTER = """
+name: test-fleet-counter
+services:
+  web:
+    build: {context: .}
+    ports: ["8000"]
+    environment:
+      - GREETING=${GREETING:-hello}
+    stop_signal: SIGINT
+    mem_limit: 256m
+    depends_on: [redis]
+    restart: unless-stopped
+    volumes: [.:/code:ro]
+  redis:
+    image: redis:test-fleet-counter
+    container_name: hits
+    expose: ["6379"]
+    mem_limit: 256m
+    restart: always
+    networks: {default: {aliases: [cache]}}
+"""
+
+
+async def test_the_hit_counter_of_web_and_redis(folder: Path, image: str) -> None:
+    """The shape of the best known compose project: a page built here, a database by its image, a
+    port, a source folder, and the one reached by the other's name. Redis itself is stood in for."""
+    served = folder / "redis"
+    served.mkdir()
+    (served / "redis.py").write_text(REDIS)
+    (served / "Dockerfile").write_text(
+        f'FROM {image}\nCOPY redis.py /\nENTRYPOINT ["python3", "/redis.py"]\n'
+    )
+    (folder / "app.py").write_text(HITS)
+    (folder / "Dockerfile").write_text(
+        f'FROM {image}\nWORKDIR /code\nCOPY app.py .\nCMD ["python3", "-u", "app.py"]\n'
+    )
+    (folder / "compose.yaml").write_text(COUNTER)
+
+    def page() -> str:
+        host = sandlot("fleet", "-f", "compose.yaml", "ps", "--json")[0]
+        (web,) = [each for each in json.loads(host) if each["member"] == "web"]
+        port = web["ports"][0].partition("->")[0].rpartition(":")[2]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=120) as answer:
+            return str(answer.read().decode())
+
+    async def counted() -> str:
+        """The page as soon as both listen: the file has no health checks, as so many."""
+        while True:
+            try:
+                return await asyncio.to_thread(page)
+            except (urllib.error.URLError, ConnectionError):
+                await asyncio.sleep(0.2)
+
+    await build_image(served, "redis:test-fleet-counter")
+    try:
+        _, err = sandlot("up", "-d", "-f", "compose.yaml")
+        assert "redis: container_name is left out" in err and "aliases of a network" in err
+        assert await counted() == "hello 1\n"
+        assert page() == "hello 2\n"
+        os.environ["GREETING"] = "again"
+        _, err = sandlot("up", "-d", "-f", "compose.yaml")
+        assert "test-fleet-counter-redis: unchanged" in err
+        assert "test-fleet-counter-web: removed" in err
+        assert await counted() == "again 3\n"
+        sandlot("down", "-v", "-f", "compose.yaml")
+        assert not [each for each in list_sandboxes() if "counter" in each.record.name]
+    finally:
+        os.environ.pop("GREETING", None)
+        store = ImageStore(STATE / "images")
+        for each in store.list():
+            if "test-fleet-counter" in each.name:
                 store.remove(each.name)
 
 
