@@ -183,16 +183,18 @@ class RemoteError(SandboxError):
 class RemoteUnreachable(RemoteError):
     """No connection to the remote, or none that lasted, or it is busy: worth another try.
 
-    `retry_after` is how many seconds it asks to wait, and `received` what came of a blob.
+    `retry_after` is how many seconds it asks to wait, `received` what came of a blob before the
+    cut, and `pin` which content that was, where the store can tell.
     """
 
     def __init__(
         self, message: str, *, hint: str = "", address: str = "",
-        retry_after: float | None = None, received: bytes = b"",
+        retry_after: float | None = None, received: bytes = b"", pin: str = "",
     ) -> None:  # fmt: skip
         super().__init__(message, hint=hint, address=address)
         self.retry_after = retry_after
         self.received = received
+        self.pin = pin
 
 
 class RemoteRefused(RemoteError):

@@ -44,7 +44,7 @@ class LocalDisk(Disk):
     async def begin(self) -> None:
         def begin() -> None:
             if not self._root.is_dir():
-                self._root.mkdir(mode=0o700)
+                self._root.mkdir(mode=0o700, exist_ok=True)
                 _sync_folder(self._root.parent)
 
         await _aside(begin)

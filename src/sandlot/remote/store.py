@@ -85,6 +85,9 @@ class BlobStore(ABC):
     async def replace(self, key: str, data: bytes, expected: str | None) -> str:
         """Put, if the version is still `expected`; with None, if there is no such blob.
 
+        No two writers should put the same content, for after a cut it is by its content that one
+        knows whether its own was put: have something random in it.
+
         Returns:
             The new version.
 
@@ -92,9 +95,24 @@ class BlobStore(ABC):
             BlobChanged: it is another one by now, and nothing was put.
         """
 
+    async def names(self, prefix: str = "") -> list_of[str]:
+        """The keys that begin with `prefix`, where that is cheaper than `list`."""
+        return [blob.key async for blob in self.list(prefix)]
+
+    async def go_on(self, key: str, pin: str, *, start: int, length: int | None) -> bytes:
+        """`get`, for one that was cut off after the part `pin` named which content it was.
+
+        Raises BlobChanged when it is another one. Stores that give no `pin` have no need of it.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     async def close(self) -> None:
         """Let go of connections. The store cannot be used afterwards."""
+
+
+list_of = list
+"""The class has a method of that name."""
 
 
 def check_key(key: str) -> str:

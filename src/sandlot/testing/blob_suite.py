@@ -301,20 +301,21 @@ class BlobStoreSuite:
 
     async def check_no_update_is_lost(self, one: BlobStore, two: BlobStore) -> None:
         """Writers that read, change and replace, and try again when told, count without a loss."""
-        await one.replace("heads/count", b"0", None)
+        await one.replace("heads/count", b"0 nobody", None)
 
-        async def count(store: BlobStore) -> None:
+        async def count(store: BlobStore, who: int) -> None:
             for _ in range(4):
                 while True:
                     data, version = await store.read("heads/count")
+                    number = int(data.split()[0]) + 1
                     try:
-                        await store.replace("heads/count", b"%d" % (int(data) + 1), version)
+                        await store.replace("heads/count", b"%d %d" % (number, who), version)
                         break
                     except BlobChanged:
                         continue
 
-        await asyncio.gather(*(count(store) for store in (one, two, one)))
-        assert (await two.read("heads/count"))[0] == b"12"
+        await asyncio.gather(*(count(store, who) for who, store in enumerate((one, two, one))))
+        assert (await two.read("heads/count"))[0].startswith(b"12 ")
 
 
 async def blobs_of(store: BlobStore, prefix: str = "") -> list[Blob]:
