@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.framework.registry import RealRegistry, real_registry
 from tests.framework.s3_server import S3Server, clean_environment, s3_server
 from tests.framework.ssh_server import SshServer, ssh_server
 
@@ -47,3 +48,10 @@ def ssh_environment(ssh: SshServer, monkeypatch: pytest.MonkeyPatch) -> SshServe
     monkeypatch.setenv("HOME", str(ssh.home))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     return ssh
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]:
+    """A registry."""
+    with real_registry(tmp_path_factory.mktemp("registry")) as server:
+        yield server

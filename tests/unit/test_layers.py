@@ -95,6 +95,7 @@ PURE = [
             "writing",
         )
     ),
+    *(SOURCE / "remote" / f"{name}.py" for name in ("address", "ballots", "store")),
     *(SOURCE / "snapshot" / f"{name}.py" for name in ("checking", "layout", "sparse")),
     *sorted(SOURCE.glob("filesystem/fuse/*.py")),
     *(SOURCE / "filesystem" / "memory" / f"{name}.py" for name in ("contents", "files", "room")),
@@ -114,7 +115,6 @@ PURE = [
         SOURCE / "runtime" / f"{name}.py"
         for name in ("caller", "checking", "frames", "grant", "requests")
     ),
-    SOURCE / "remote" / "store.py",
     SOURCE / "sizes.py",
     SOURCE / "engine" / "config.py",
     SOURCE / "engine" / "concatenation.py",

@@ -57,9 +57,6 @@ class LimitedStore(BlobStore):
     def list(self, prefix: str = "") -> AsyncIterator[Blob]:
         return self._store.list(prefix)
 
-    async def names(self, prefix: str = "") -> list_of[str]:
-        return await self._store.names(prefix)
-
     async def delete(self, key: str) -> None:
         await self._store.delete(key)
 
@@ -84,7 +81,3 @@ class LimitedStore(BlobStore):
         self._paid = begin + size / self._rate
         if begin > now:
             await self._clock.sleep(begin - now)
-
-
-list_of = list
-"""The class has a method of that name."""

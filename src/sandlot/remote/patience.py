@@ -115,9 +115,6 @@ class PatientStore(BlobStore):
                 await self._wait(attempt, error)
                 attempt += 1
 
-    async def names(self, prefix: str = "") -> list_of[str]:
-        return await self._patiently(lambda: self._store.names(prefix))
-
     async def delete(self, key: str) -> None:
         await self._patiently(lambda: self._store.delete(key))
 
@@ -174,7 +171,3 @@ class PatientStore(BlobStore):
                 raise error
             wait = max(wait, error.retry_after)
         await self._clock.sleep(wait)
-
-
-list_of = list
-"""The class has a method of that name."""

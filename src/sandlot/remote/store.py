@@ -95,10 +95,6 @@ class BlobStore(ABC):
             BlobChanged: it is another one by now, and nothing was put.
         """
 
-    async def names(self, prefix: str = "") -> list_of[str]:
-        """The keys that begin with `prefix`, where that is cheaper than `list`."""
-        return [blob.key async for blob in self.list(prefix)]
-
     async def go_on(self, key: str, pin: str, *, start: int, length: int | None) -> bytes:
         """`get`, for one that was cut off after the part `pin` named which content it was.
 
@@ -109,10 +105,6 @@ class BlobStore(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Let go of connections. The store cannot be used afterwards."""
-
-
-list_of = list
-"""The class has a method of that name."""
 
 
 def check_key(key: str) -> str:
