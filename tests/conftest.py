@@ -25,6 +25,9 @@ os.environ["SANDLOT_RUNTIME"] = str(STATE / "run")
 os.environ["SANDLOT_PULL"] = "never"
 for name in ("SANDLOT_REGISTRIES", "SANDLOT_REGISTRY_MIRRORS", "SANDLOT_REGISTRY_CA"):
     os.environ.pop(name, None)
+# Nor use the remotes of this user.
+os.environ["SANDLOT_REMOTES"] = str(STATE / "remotes.toml")
+os.environ.pop("SANDLOT_REMOTE", None)
 
 from sandlot import Sandbox
 from sandlot.image import ImageStore, build_debian_image

@@ -15,6 +15,12 @@ SandboxError                     the root; carries `hint`, the remedy in one lin
 │   └── RegistryError            a registry cannot be reached, refuses, or answers wrongly
 │       ├── ConnectionFailed     no connection, or none that lasted: worth another try
 │       └── CertificateRefused   its certificate is not to be trusted
+├── RemoteError                  a remote cannot be used; carries its `address`
+│   ├── RemoteUnreachable        no connection, cut off, or busy: worth another try
+│   ├── RemoteRefused            credentials or rights are missing, or there is no such place
+│   ├── RemoteFull               no room is left
+│   ├── BlobNotFound (LookupError)
+│   └── BlobChanged              somebody else was faster: nothing was replaced
 ├── SandboxNotFound (LookupError)
 ├── SnapshotError                a snapshot cannot be made or used
 │   ├── SnapshotNotFound (LookupError)
@@ -164,6 +170,47 @@ class ConnectionFailed(RegistryError):
 
 class CertificateRefused(RegistryError):
     """The certificate of a registry is not to be trusted: not worth another try."""
+
+
+class RemoteError(SandboxError):
+    """A remote cannot be used. `address` is where it is."""
+
+    def __init__(self, message: str, *, hint: str = "", address: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.address = address
+
+
+class RemoteUnreachable(RemoteError):
+    """No connection to the remote, or none that lasted, or it is busy: worth another try.
+
+    `retry_after` is how many seconds it asks to wait, `received` what came of a blob before the
+    cut, and `pin` which content that was, where the store can tell.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str = "", address: str = "",
+        retry_after: float | None = None, received: bytes = b"", pin: str = "",
+    ) -> None:  # fmt: skip
+        super().__init__(message, hint=hint, address=address)
+        self.retry_after = retry_after
+        self.received = received
+        self.pin = pin
+
+
+class RemoteRefused(RemoteError):
+    """The remote does not allow it: credentials, rights, or there is no such bucket or host."""
+
+
+class RemoteFull(RemoteError):
+    """The remote has no room left."""
+
+
+class BlobNotFound(RemoteError, LookupError):
+    """The remote has no blob under this key."""
+
+
+class BlobChanged(RemoteError):
+    """A blob is another one than expected: somebody else replaced it; nothing was put."""
 
 
 class SandboxNotFound(SandboxError, LookupError):

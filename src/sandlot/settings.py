@@ -39,6 +39,12 @@ class Settings:
     registry_ca: str = ""
     """SANDLOT_REGISTRY_CA: a file of certificates to trust for every registry."""
 
+    remotes: Path = Path("remotes.toml")
+    """SANDLOT_REMOTES: the file of the remotes that have names, else
+    XDG_CONFIG_HOME/sandlot/remotes.toml."""
+    remote: str = ""
+    """SANDLOT_REMOTE: the remote that is meant when none is named: its name, or its address."""
+
     @classmethod
     def read(cls) -> Settings:
         """From the environment as it is now."""
@@ -51,6 +57,8 @@ class Settings:
         if not runtime:
             base = get("XDG_RUNTIME_DIR")
             runtime = f"{base}/sandlot" if base and os.access(base, os.W_OK) else f"{data}/run"
+        config = Path(get("XDG_CONFIG_HOME") or home / ".config")
+        remotes = Path(get("SANDLOT_REMOTES") or config / "sandlot/remotes.toml")
         return cls(
             data.absolute(), Path(runtime).absolute(), get("SANDLOT_QEMU", ""),
             get("SANDLOT_ACCELERATOR", ""), get("SANDLOT_KERNEL", ""),
@@ -58,4 +66,5 @@ class Settings:
             get("SANDLOT_PULL", ""),
             get("SANDLOT_REGISTRIES", ""), get("SANDLOT_REGISTRY_MIRRORS", ""),
             get("SANDLOT_INSECURE_REGISTRIES", ""), get("SANDLOT_REGISTRY_CA", ""),
+            remotes.absolute(), get("SANDLOT_REMOTE", ""),
         )  # fmt: skip

@@ -14,7 +14,7 @@ UNIT = ROOT / "tests" / "unit"
 ORDER = {
     "errors": 0, "settings": 1, "sizes": 1, "times": 1, "wire": 2, "state": 2, "secrets": 2,
     "engine": 3, "network": 3, "filesystem": 3, "guest": 4, "image": 4, "runtime": 4, "plugin": 5,
-    "snapshot": 5, "files": 5, "volume": 6, "sandbox": 7, "build": 8, "fleet": 9, "sync": 10,
+    "remote": 5, "snapshot": 5, "files": 5, "volume": 6, "sandbox": 7, "build": 8, "fleet": 9, "sync": 10,
     "cli": 11, "testing": 11,
 }  # fmt: skip
 MODULES = sorted(SOURCE.rglob("*.py"))
@@ -95,6 +95,7 @@ PURE = [
             "writing",
         )
     ),
+    *(SOURCE / "remote" / f"{name}.py" for name in ("address", "ballots", "store")),
     *(SOURCE / "snapshot" / f"{name}.py" for name in ("checking", "layout", "sparse")),
     *sorted(SOURCE.glob("filesystem/fuse/*.py")),
     *(SOURCE / "filesystem" / "memory" / f"{name}.py" for name in ("contents", "files", "room")),
@@ -126,6 +127,7 @@ IMPURE = {"asyncio", "socket", "subprocess"}
 EXTRA_TESTS = {"wire/test_vectors.py", "network/test_attempts.py"}
 # Modules without a test file of their own: interfaces, thin joints, and what needs a machine.
 COVERED_ELSEWHERE = {
+    "testing/blob_suite.py": "tests/unit/remote/test_folder.py",
     "plugin/hooks.py": "tests/unit/plugin/test_chain.py",
     "plugin/builtin/arguments.py": "tests/unit/plugin/builtin/test_rate_limiter.py",
     "sandbox/visiting.py": "tests/vm/test_plugins.py",

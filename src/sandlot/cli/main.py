@@ -37,6 +37,7 @@ COMMANDS = {
     "rm": ("life", "Remove sandboxes"),
     "snapshot": ("snapshot", "Save sandboxes; list, name and remove what was saved"),
     "volume": ("volume", "Make, list, copy and remove named volumes"),
+    "remote": ("remote", "Name the places that sandboxes are pushed to"),
     "restore": ("branch", "Make a sandbox that goes on from a snapshot"),
     "fork": ("branch", "Make twins of a running sandbox"),
     "stats": ("stats", "Show what running sandboxes use"),

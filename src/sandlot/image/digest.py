@@ -29,7 +29,7 @@ def check_digest(text: object) -> str:
     return text
 
 
-def digest_of(data: bytes) -> str:
+def digest_of(data: bytes | bytearray) -> str:
     """The digest of some bytes."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
 

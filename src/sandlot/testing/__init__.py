@@ -3,6 +3,7 @@
 client     a file system by paths, as programs see it: `FileSystemClient`
 kernel     a mounted file system, by the messages of a guest's kernel: `Kernel`
 suite      what every file system has to do: `FileSystemSuite`
+blob_suite  what every store of a remote has to do: `BlobStoreSuite`
 machine    random operations against a model: `file_system_machine`
 
 class TestMine(FileSystemSuite):
@@ -15,12 +16,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sandlot.testing.blob_suite import BlobStoreSuite
     from sandlot.testing.client import FileSystemClient, OpenedFile
     from sandlot.testing.kernel import Kernel
     from sandlot.testing.machine import file_system_machine
     from sandlot.testing.suite import FileSystemSuite
 
 _LAZY = {
+    "BlobStoreSuite": "sandlot.testing.blob_suite",
     "FileSystemClient": "sandlot.testing.client",
     "FileSystemSuite": "sandlot.testing.suite",
     "Kernel": "sandlot.testing.kernel",
@@ -28,7 +31,14 @@ _LAZY = {
     "file_system_machine": "sandlot.testing.machine",
 }
 
-__all__ = ["FileSystemClient", "FileSystemSuite", "Kernel", "OpenedFile", "file_system_machine"]
+__all__ = [
+    "BlobStoreSuite",
+    "FileSystemClient",
+    "FileSystemSuite",
+    "Kernel",
+    "OpenedFile",
+    "file_system_machine",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -299,21 +299,23 @@ class RepositoryClient:
         part.restart()
 
     async def _ask(
-        self, place: Place, method: str, path: str, headers: Mapping[str, str]
-    ) -> Answer:
+        self, place: Place, method: str, path: str, headers: Mapping[str, str],
+        body: bytes | None = None,
+    ) -> Answer:  # fmt: skip
         """An answer that is good, logged in as far as needed. Raises what tells why not."""
         base = await self._base(place)
-        url = f"{base}/v2/{place.login.repository}/{path}"
-        shown = place.login.header
-        answer = await self._follow(method, url, headers, shown)
-        if answer.status == 401:
+        url = urllib.parse.urljoin(f"{base}/v2/{place.login.repository}/", path)
+        home = Origin.of(base)
+        shown = place.login.header if Origin.of(url) == home else ""
+        answer = await self._follow(method, url, headers, shown, body)
+        if answer.status == 401 and Origin.of(url) == home:
             challenges = parse_challenges(answer.header("WWW-Authenticate"))
             await answer.skip()
             header = await place.login.renew(challenges, shown)
             if not header:
                 raise self._refused(place, 401, b"")
-            answer = await self._follow(method, url, headers, header)
-        if answer.status in (200, 206):
+            answer = await self._follow(method, url, headers, header, body)
+        if answer.status in (200, 201, 202, 204, 206):
             return answer
         if answer.status == 416:
             # What lies here is as long as the blob, or longer: it comes to light when verified.
@@ -329,14 +331,15 @@ class RepositoryClient:
         raise await self._failure(place, method, path, answer, body)
 
     async def _follow(
-        self, method: str, url: str, headers: Mapping[str, str], authorization: str
-    ) -> Answer:
+        self, method: str, url: str, headers: Mapping[str, str], authorization: str,
+        body: bytes | None = None,
+    ) -> Answer:  # fmt: skip
         """Send, and follow redirects. Only the first host is shown the authorization."""
         home = Origin.of(url)
         for _ in range(MAX_REDIRECTS + 1):
             origin = Origin.of(url)
             more = {"Authorization": authorization} if authorization and origin == home else {}
-            answer = await self._transport.send(method, url, {**headers, **more})
+            answer = await self._transport.send(method, url, {**headers, **more}, body)
             if answer.status not in _REDIRECTS:
                 return answer
             location = answer.header("Location")

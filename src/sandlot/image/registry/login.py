@@ -47,6 +47,7 @@ class Login:
         self._lock = asyncio.Lock()
         self._header = ""
         self._expires = 0.0
+        self._actions: set[str] = set()
         self.credentials: Credentials | None = None
         """What was found when it was needed."""
 
@@ -94,7 +95,7 @@ class Login:
             )  # fmt: skip
         query = {
             "service": challenge.parameters.get("service", ""),
-            "scope": challenge.parameters.get("scope") or f"repository:{self.repository}:pull",
+            "scope": self._scope(challenge.parameters.get("scope", "")),
         }
         query = {key: value for key, value in query.items() if value}
         if found is not None and found.identity_token:
@@ -107,6 +108,18 @@ class Login:
         headers = {"Authorization": found.basic()} if found is not None and found.username else {}
         answer = await self._transport.send("GET", url, headers)
         return self._token(answer.status, await answer.read(MAX_TOKEN_ANSWER), origin, found)
+
+    def _scope(self, asked: str) -> str:
+        """What the token is for: also what earlier ones were, so that one does for all requests."""
+        own = f"repository:{self.repository}:"
+        if not asked or not asked.startswith(own) or " " in asked:
+            return asked or f"{own}pull"
+        self._actions |= set(asked.removeprefix(own).split(","))
+        order = ("pull", "push", "delete")
+        actions = sorted(
+            self._actions, key=lambda each: (each not in order, (*order, each).index(each))
+        )
+        return own + ",".join(actions)
 
     async def _exchange(
         self, realm: str, query: dict[str, str], found: Credentials

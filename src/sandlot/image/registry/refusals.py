@@ -20,14 +20,15 @@ def login_hint(registry: str) -> str:
 
 
 def refused(
-    registry: str, repository: str, found: Credentials | None, status: int, body: bytes
-) -> RegistryError:
+    registry: str, repository: str, found: Credentials | None, status: int, body: bytes,
+    action: str = "pull",
+) -> RegistryError:  # fmt: skip
     """401 or 403; `found` are the credentials that were shown, if there were any."""
     name = f"{registry}/{repository}"
     if found is None:
         what = f"{name} does not exist, or needs a login"
     elif status == 403:
-        what = f"{found.username or 'your token'} may not pull {name}"
+        what = f"{found.username or 'your token'} may not {action} {name}"
     else:
         what = f"{registry} refused the credentials of {found.username or 'your token'}"
     return RegistryError(

@@ -228,7 +228,7 @@ class Transport:
             if line is None:
                 line = await self._connect(origin)
             try:
-                async with asyncio.timeout(HEAD_SECONDS):
+                async with asyncio.timeout(HEAD_SECONDS + len(body or b"") / SLOWEST):
                     response = await self.in_thread(
                         line, functools.partial(_exchange, line, method, url, headers, body)
                     )
