@@ -25,6 +25,7 @@ from bench import (
     phases,
     plugins,
     pull,
+    push,
     sandboxes,
     snapshots,
     throughput,
@@ -51,6 +52,7 @@ BENCHES = {
     **volumes.BENCHES,
     **volume_work.BENCHES,
     **plugins.BENCHES,
+    **push.BENCHES,
 }
 
 

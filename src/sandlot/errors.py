@@ -19,6 +19,10 @@ SandboxError                     the root; carries `hint`, the remedy in one lin
 │   ├── RemoteUnreachable        no connection, cut off, or busy: worth another try
 │   ├── RemoteRefused            credentials or rights are missing, or there is no such place
 │   ├── RemoteFull               no room is left
+│   ├── RemoteDamaged            what it gives was changed, is old, or is not what belongs there
+│   ├── RemoteConflict           somebody else pushed, or is at work there
+│   ├── RemoteNotFound (LookupError)  nothing was pushed under this name
+│   ├── KeyMissing               no key of yours opens it
 │   ├── BlobNotFound (LookupError)
 │   └── BlobChanged              somebody else was faster: nothing was replaced
 ├── SandboxNotFound (LookupError)
@@ -203,6 +207,23 @@ class RemoteRefused(RemoteError):
 
 class RemoteFull(RemoteError):
     """The remote has no room left."""
+
+
+class RemoteDamaged(RemoteError):
+    """What the remote gives was changed, is older than what was seen, or is not what belongs there;
+    nothing of it was kept."""
+
+
+class RemoteConflict(RemoteError):
+    """Somebody else pushed meanwhile, or is at work there; nothing was changed."""
+
+
+class RemoteNotFound(RemoteError, LookupError):
+    """Nothing was pushed under this name, or no such version is left."""
+
+
+class KeyMissing(RemoteError):
+    """There is no key, or none of yours opens the remote."""
 
 
 class BlobNotFound(RemoteError, LookupError):

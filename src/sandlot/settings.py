@@ -38,6 +38,10 @@ class Settings:
     """SANDLOT_INSECURE_REGISTRIES: hosts that may be spoken to without encryption, divided by commas."""
     registry_ca: str = ""
     """SANDLOT_REGISTRY_CA: a file of certificates to trust for every registry."""
+    key: str = ""
+    """SANDLOT_KEY: the file of the keys that open remotes, else XDG_CONFIG_HOME/sandlot/key."""
+    passphrase_file: str = ""
+    """SANDLOT_PASSPHRASE_FILE: a file with a passphrase that opens remotes too."""
 
     remotes: Path = Path("remotes.toml")
     """SANDLOT_REMOTES: the file of the remotes that have names, else
@@ -66,5 +70,7 @@ class Settings:
             get("SANDLOT_PULL", ""),
             get("SANDLOT_REGISTRIES", ""), get("SANDLOT_REGISTRY_MIRRORS", ""),
             get("SANDLOT_INSECURE_REGISTRIES", ""), get("SANDLOT_REGISTRY_CA", ""),
+            get("SANDLOT_KEY") or f"{get('XDG_CONFIG_HOME') or home / '.config'}/sandlot/key",
+            get("SANDLOT_PASSPHRASE_FILE", ""),
             remotes.absolute(), get("SANDLOT_REMOTE", ""),
         )  # fmt: skip

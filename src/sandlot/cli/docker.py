@@ -196,8 +196,8 @@ ALIASES = {"compose": "fleet"}
 
 # Commands about images, whose flags are those of `sandlot image`.
 IMAGES = {
-    "images": "image ls", "rmi": "image rm", "pull": "image pull", "load": "image load",
-    "save": "image save", "tag": "image tag", "push": "", "history": "",
+    "images": "image ls", "rmi": "image rm", "load": "image load",
+    "save": "image save", "tag": "image tag", "history": "",
     "import": "image import", "search": "",
 }  # fmt: skip
 

@@ -39,6 +39,9 @@ COMMANDS = {
     "volume": ("volume", "Make, list, copy and remove named volumes"),
     "remote": ("remote", "Name the places that sandboxes are pushed to"),
     "restore": ("branch", "Make a sandbox that goes on from a snapshot"),
+    "push": ("push", "Send a sandbox to a remote, encrypted"),
+    "pull": ("push", "Fetch a sandbox that was pushed"),
+    "key": ("key", "Make keys for what is pushed, and say who may read it"),
     "fork": ("branch", "Make twins of a running sandbox"),
     "stats": ("stats", "Show what running sandboxes use"),
     "top": ("stats", "List the processes in a running sandbox"),
@@ -64,6 +67,14 @@ COMMANDS = {
 OWN_FAILURE = 125
 
 
+def _names_image(words: list[str]) -> bool:
+    """Whether the word after `pull` is an image: what is pushed has no `:` or `/` in its name."""
+    word = next((each for each in words if not each.startswith("-")), "")
+    return (
+        "://" not in word and not word.startswith((".", "/", "~")) and (":" in word or "/" in word)
+    )
+
+
 class Commands(click.Group):
     """Imports a command's module only when that command is asked for."""
 
@@ -85,6 +96,8 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] == "pull" and _names_image(args[1:]):
+            args = ["image", *args]  # as Docker has it
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             import difflib
 

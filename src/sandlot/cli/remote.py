@@ -1,4 +1,4 @@
-"""`sandlot remote add | ls | rm`."""
+"""`sandlot remote add | ls | rm`, and what push.py has: `gc | forget`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import click
 
 from sandlot.cli.options import Whole
 from sandlot.cli.output import as_json, table
+from sandlot.cli.push import forget, gc, list_pushed
 from sandlot.errors import ConfigError
 
 
@@ -40,14 +41,24 @@ def add(default: bool, endpoint: str, name: str, address: str) -> None:
     click.echo(name)
 
 
-@remote.command(epilog="Examples: sandlot remote ls; sandlot remote ls --json")
+for command in (gc, forget):
+    remote.add_command(command)
+
+
+@remote.command(
+    epilog="Examples: sandlot remote ls; sandlot remote ls --json; sandlot remote ls team"
+)
 @click.option("--json", "json_", is_flag=True, help="As JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Only names.")
-def ls(json_: bool, quiet: bool) -> None:
-    """List the remotes that have names."""
+@click.argument("remote", default="")
+def ls(json_: bool, quiet: bool, remote: str) -> None:
+    """List the remotes that have names; with REMOTE, what was pushed to it."""
     from sandlot.remote.configured import read_remotes
     from sandlot.settings import Settings
 
+    if remote:
+        list_pushed(remote, json_=json_, quiet=quiet)
+        return
     settings = Settings.read()
     remotes = read_remotes(settings)
     default = settings.remote or remotes.default

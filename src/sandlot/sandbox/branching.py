@@ -7,8 +7,8 @@ import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from sandlot.errors import ConfigError
 from sandlot.sandbox.arguments import flag
@@ -18,11 +18,15 @@ from sandlot.sandbox.life import Life
 if TYPE_CHECKING:
     from sandlot.network.hooks import Hooks
     from sandlot.network.policy import Network
+    from sandlot.remote.remote import Remote
+    from sandlot.remote.versions import Pushed
+    from sandlot.sandbox.capture import Captured
     from sandlot.sandbox.host import Host
     from sandlot.sandbox.restoring import Changes, Origin
     from sandlot.sandbox.sandbox import Sandbox, SandboxCreation
     from sandlot.sandbox.secrecy import Grants
     from sandlot.sandbox.snapshots import Snapshot
+    from sandlot.snapshot.store import SnapshotFolder
 
 MOST_FORKS = 1000
 
@@ -184,6 +188,108 @@ class Branching(Life):
         else:
             await self.files.write("/run/sandlot/restored", told, mode=0o644, user="0")
 
+    async def push(
+        self, to: str | Remote | None = None, name: str | None = None, *, memory: bool = False,
+        keep: int = 10, force: bool = False, level: int = 1,
+        progress: Callable[[str, float | None], object] | None = None,
+    ) -> Pushed:  # fmt: skip
+        """Send it, as it is at this moment, to a remote, sealed for the holders of your key.
+
+            await sb.push("s3://bucket/work")      # and elsewhere:
+            there = await Sandbox.pull("s3://bucket/work#" + sb.name)
+
+        Only what the remote has not yet is sent. A push that was cut off goes on where it was when
+        it is asked for again. No value of a secret is sent.
+
+        Args:
+            to: an address, ADDRESS#NAME, the name of a remote, or a `Remote`; the default remote
+                when None.
+            name: what it is called there; as here when None.
+            memory: its programs as they run too, for machines like this one; only its disk
+                otherwise, which is also possible when it is stopped.
+            keep: how many versions of the name to keep.
+            force: push over what this did not come from.
+            level: of the compression, from 1 to 19.
+            progress: called with `push` and the fraction that is done.
+
+        Raises:
+            RemoteConflict: somebody else pushed under this name; nothing was changed.
+            KeyMissing: there is no key, or it does not open the remote.
+            RemoteError: the remote cannot be reached, or is full; the version before stands.
+            WrongState: it has no memory because it does not run, or is paused.
+        """
+        from sandlot.remote.remote import target
+        from sandlot.sandbox.pushing import push_sandbox
+
+        flag(memory, "memory")
+        remote, chosen = target(to, name)
+        options: dict[str, Any] = {"keep": keep, "force": force, "level": level}
+        if progress is not None:
+            options["tell"] = progress
+        async with remote.open(create=True) as repository:
+            return await push_sandbox(repository, self, chosen, memory=memory, options=options)
+
+    @classmethod
+    def pull(
+        cls, source: str = "", name: str | None = None, *, remote: str | Remote | None = None,
+        disk_only: bool = False, fallback: bool = False, start: bool = True,
+        env: Mapping[str, str] | None = None, hostname: str | None = None,
+        network: Network | None = None, ports: object = None, secrets: object = None,
+        labels: Mapping[str, str] | None = None, disk: int | str | None = None,
+        detached: bool = False, volumes: Mapping[str, object] | None = None,
+        hooks: Hooks | None = None, plugins: Sequence[object] | None = None,
+        plugin_processes: Sequence[object] | None = None,
+        progress: Callable[[str, float | None], object] | None = None,
+    ) -> SandboxCreation:  # fmt: skip
+        """A sandbox that goes on from what was pushed.
+
+            async with Sandbox.pull("web@3", secrets={"KEY": (key, "api.example.com")}) as sb:
+                ...
+
+        Await the result, or use it in `async with`, as with `create`. Everything is checked. What
+        this machine has already, such as the image, is not fetched. Of its policy, what opens
+        private networks or this host is left out. Pull only from those whose programs you would
+        run.
+
+        Args:
+            source: NAME or NAME@VERSION; ADDRESS#NAME; or an address where one sandbox is.
+            name: what it is called here; as it was when None.
+            remote: a `Remote`, its name or its address; the default one when None.
+            disk_only: its disk alone; its programs begin anew.
+            fallback: do that where the saved machine cannot go on, and tell it.
+            start: have it running. Otherwise it is there, stopped, and goes on when it is started.
+            env, hostname, network, ports, labels, disk, detached, hooks, plugins,
+            plugin_processes: as in `Snapshot.restore`.
+            secrets: their values, which were not pushed, by the names that it had.
+            volumes: as in `create`; those of the machine that it comes from are not here.
+            progress: called with `pull` and the fraction that is done.
+
+        Raises:
+            NameTaken, ConfigError, SecretUnavailable
+            RemoteNotFound: nothing was pushed under the name, or no such version.
+            RemoteDamaged: what the remote gives is not what was pushed; nothing is kept.
+            SnapshotMismatch: its programs cannot go on here, told before anything is fetched.
+            ResourceError: there is no room.
+        """
+        from sandlot.sandbox.pushing import pull_sandbox
+        from sandlot.sandbox.restoring import Changes
+        from sandlot.sandbox.sandbox import SandboxCreation
+
+        changes = Changes(
+            env=env, hostname=hostname, network=network, ports=ports, secrets=secrets,
+            labels=labels, disk=disk, detached=detached, volumes=volumes, plugins=plugins,
+            plugin_processes=plugin_processes,
+        )  # fmt: skip
+
+        async def make() -> Sandbox:
+            made = await pull_sandbox(
+                source, name, remote, changes, hooks, disk_only=disk_only, fallback=fallback,
+                tell=progress or (lambda stage, fraction: None),
+            )  # fmt: skip
+            return await started(made) if start else made
+
+        return SandboxCreation(make)
+
     @contextlib.asynccontextmanager
     async def _fork_point(self) -> AsyncIterator[tuple[Origin, Grants]]:
         """Where twins go on, and the secrets that they are given."""
@@ -212,6 +318,40 @@ class Branching(Life):
                 Origin(folder, record, list(answer["layers"]), machine, created=time.time()),
                 Grants(),
             )
+
+    @contextlib.asynccontextmanager
+    async def _save_point(self, *, memory: bool) -> AsyncIterator[tuple[SnapshotFolder, Captured]]:
+        """What is to be pushed: the sandbox at this moment, saved until the end of the block."""
+        from sandlot.sandbox.capture import Captured
+        from sandlot.sandbox.saving import fork_point, stopped_point
+        from sandlot.snapshot.record import MachineRecord
+        from sandlot.snapshot.store import SnapshotFolder
+
+        if self._owner is not None and self._owner.alive:
+            async with fork_point(self._owner, memory=memory, root=False) as (folder, captured):
+                yield folder, captured
+            return
+        session = await self._find_session()
+        if session is not None:
+            options = {"fork": True, "memory": memory, "root": False}
+            async with ask_to_save(session, options) as answer:
+                machine = answer["machine"]
+                yield (
+                    SnapshotFolder(self._host.paths.snapshots / str(answer["folder"])),
+                    Captured(
+                        MachineRecord(**machine) if machine is not None else None,
+                        list(answer["layers"]), float(answer["pause"]), int(answer["own_memory"]),
+                    ),
+                )  # fmt: skip
+            return
+        if memory:
+            raise self._not_running("a stopped one has no memory: push its disk, without --memory")
+        if self._record.plugins:
+            from sandlot.sandbox.plugged import ask_about_stopped
+
+            await ask_about_stopped(self._folder.record(), self._plugins, "", ())
+        async with stopped_point(self._host, self._folder) as (folder, captured, _):
+            yield folder, captured
 
 
 async def prepare_child(

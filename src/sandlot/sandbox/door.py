@@ -167,12 +167,9 @@ class Door:
         try:
             options = json.loads(request.options)
             if options.get("fork"):
-                async with fork_point(self._owner) as (folder, captured):
-                    assert captured.machine is not None
-                    result = {
-                        "folder": folder.path.name, "layers": captured.layers,
-                        "machine": dataclasses.asdict(captured.machine),
-                    }  # fmt: skip
+                memory, root = options.get("memory", True), options.get("root", True)
+                async with fork_point(self._owner, memory=memory, root=root) as (folder, captured):
+                    result = {"folder": folder.path.name, **dataclasses.asdict(captured)}
                     stream.put(encode(Saved(result=json.dumps(result))))
                     await stream.read_message()  # until who asked has what it needs
             else:

@@ -232,24 +232,30 @@ async def import_snapshot(
             return incoming(reader.config, reader.manifest)
 
         found = await thread.run(begin)
-        record, dropped = _adopted(host, found, name, disk_only)
+        record, dropped = adopted(host, found, name, disk_only)
         if found.machine is not None and not disk_only:
             found.machine.check((await host.engine()).facts)
         with store.making() as folder, full_disk():
             filled = await thread.run(lambda: _fill(host, reader, folder, found, record, disk_only))
             made = store.publish(folder, filled)
-    for rule in dropped:
-        host.tell(
-            f"the policy in the file opens {rule}, which is not the public internet: left out"
-            " (give a policy of yours when you restore)"
-        )
+    tell_dropped(host, dropped, "file")
     return made
 
 
-def _adopted(
+def tell_dropped(host: Host, dropped: list[str], source: str) -> None:
+    """Tell which rules of a policy from elsewhere do not hold here."""
+    for rule in dropped:
+        host.tell(
+            f"the policy in the {source} opens {rule}, which is not the public internet: left out"
+            " (give a policy of yours when you restore)"
+        )
+
+
+def adopted(
     host: Host, found: Incoming, name: str | None, disk_only: bool
 ) -> tuple[SnapshotRecord, list[str]]:
-    """The record that it will have here, and the rules that were left out of its policy."""
+    """The record that a snapshot from elsewhere will have here, and the rules that were left out of
+    its policy."""
     record, machine = found.record, found.machine
     source, dropped = checked_source(record.source)
     if machine is not None and (machine.memory, machine.cpus) != (source.memory, source.cpus):
@@ -284,8 +290,23 @@ def _fill(
     record: SnapshotRecord, disk_only: bool,
 ) -> SnapshotRecord:  # fmt: skip
     """Unpack into the folder of a snapshot that is being made."""
+    wanted, shared = make_room(host, folder, found, disk_only=disk_only)
+    reader.unpack(folder.path, wanted, shared)
+    return filled(folder, found, record, wanted, disk_only=disk_only)
+
+
+def make_room(
+    host: Host, folder: SnapshotFolder, found: Incoming, *, disk_only: bool,
+    known: Callable[[Path], str] = lambda path: "",
+) -> tuple[dict[str, Part], dict[str, Path]]:  # fmt: skip
+    """Prepare a folder for the files of a snapshot from elsewhere: those that it needs, and the ones
+    that are here already. `known` says what it knows of the contents of a file here.
+
+    Raises:
+        ResourceError: there is no room.
+    """
     wanted = found.wanted(disk_only=disk_only)
-    shared = _here(host, wanted)
+    shared = _here(host, wanted, known)
     need = sum(part.data for path, part in wanted.items() if path not in shared)
     free = shutil.disk_usage(folder.path).free
     if need + SPARE > free:
@@ -293,9 +314,22 @@ def _fill(
             f"not enough disk: the snapshot needs {need >> 20}M, {free >> 20}M are left",
             hint="free some (`sandlot df`, `sandlot prune`), or set SANDLOT_DATA to another disk",
         )
-    for each in ("disk", "image", *(() if record.machine is None else ("memory",))):
+    memory = found.machine is not None and not disk_only
+    for each in ("disk", "image", *(("memory",) if memory else ())):
         (folder.path / each).mkdir(mode=0o700)
-    reader.unpack(folder.path, wanted, shared)
+    return wanted, shared
+
+
+def filled(
+    folder: SnapshotFolder, found: Incoming, record: SnapshotRecord, wanted: dict[str, Part], *,
+    disk_only: bool,
+) -> SnapshotRecord:  # fmt: skip
+    """Look into the files that were put into a folder, and write them out; the record with their
+    digests is returned.
+
+    Raises:
+        SnapshotDamaged: one is not what it has to be.
+    """
     check_files(folder.path, found, disk_only=disk_only)
     write_description(folder.path, found)
     write_out([*(folder.path / path for path in wanted), folder.image / DESCRIPTION])
@@ -305,7 +339,7 @@ def _fill(
     return record
 
 
-def _here(host: Host, wanted: dict[str, Part]) -> dict[str, Path]:
+def _here(host: Host, wanted: dict[str, Part], contents: Callable[[Path], str]) -> dict[str, Path]:
     """Files that are on this machine already, by the paths that they will have. They are read:
     what is linked is what was asked for."""
     known: dict[tuple[str, str], Path] = {}
@@ -320,6 +354,9 @@ def _here(host: Host, wanted: dict[str, Part]) -> dict[str, Path]:
         with contextlib.suppress(OSError):
             for file in sandbox.image.parent.iterdir():
                 images.setdefault(file.name, []).append(file)
+            for file in (sandbox.path / "disk").iterdir():
+                if digest := contents(file):
+                    known.setdefault(("disk", digest), file)
     for image in host.images.list(steps=True):
         with contextlib.suppress(SandboxError, OSError):
             for file, _, _ in host.images.device(image):
@@ -333,7 +370,9 @@ def _here(host: Host, wanted: dict[str, Part]) -> dict[str, Path]:
             candidates = images.get(name, [])
         for each in _different(candidates):
             with contextlib.suppress(OSError):
-                if each.stat().st_size == part.size and digest_sparse(each) == part.contents:
+                if each.stat().st_size == part.size and part.contents == (
+                    contents(each) or digest_sparse(each)
+                ):
                     found[path] = each
                     break
     return found

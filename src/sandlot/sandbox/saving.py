@@ -124,6 +124,22 @@ async def save_stopped(
     """
     store = host.snapshots
     chosen, marked = checked_name(store, name), checked_tags(tags)
+    async with stopped_point(host, sandbox) as (folder, captured, record):
+        return await to_the_end(
+            asyncio.to_thread(_seal, host, folder, record, chosen, marked, captured)
+        )
+
+
+@contextlib.asynccontextmanager
+async def stopped_point(
+    host: Host, sandbox: SandboxFolder
+) -> AsyncIterator[tuple[SnapshotFolder, Captured, SandboxRecord]]:
+    """The disk of a stopped sandbox in a folder, until the end of the block, unless that gives it a
+    name.
+
+    Raises:
+        as `save_stopped`
+    """
     lock = FileLock.take(sandbox.lock_path)
     if lock is None:
         if not sandbox.path.exists():
@@ -136,11 +152,10 @@ async def save_stopped(
                 f"sandbox {record.name!r} was never started: its disk is empty",
                 hint="start it first, or make another one from its image",
             )
-        with full_disk(), store.making() as folder:
+        with full_disk(), host.snapshots.making() as folder:
             captured = await to_the_end(asyncio.to_thread(_save_disk, sandbox, record, folder))
-            return await to_the_end(
-                asyncio.to_thread(_seal, host, folder, record, chosen, marked, captured)
-            )
+            lock.release()  # what was saved does not change when the sandbox is started
+            yield folder, captured, record
     finally:
         lock.release()
 
@@ -188,21 +203,14 @@ def _seal(
     captured: Captured,
 ) -> SnapshotRecord:  # fmt: skip
     """Write down what was saved, once it is on the disk, and give it its name."""
-    machine = captured.machine
-    record = SnapshotRecord(
-        id=secrets.token_hex(6), name=name, created=time.time(), sandbox=source.name,
-        source=asdict(source), layers=captured.layers, parent=source.snapshot, tags=tags,
-        machine=asdict(machine) if machine is not None else None,
-        own_memory=captured.own_memory, pause=captured.pause,
-        own_disk=(folder.disk / captured.layers[-1]).stat().st_blocks * 512,
-    )  # fmt: skip
+    record = new_record(folder, source, name, tags, captured)
     files = [f"disk/{each}" for each in record.layers]
-    if machine is not None:
+    if record.machine is not None:
         files += ["state", *(f"memory/{path.name}" for path in folder.memory.chain())]
         if folder.volumes.exists():
             files += [folder.volumes.name, *(path.name for path in folder.contents())]
     write_out(folder.path / each for each in files)
-    known = _known_digests(host, source, folder)
+    known = known_digests(host, source, folder)
     digests = {each: known.get(each) or digest_sparse(folder.path / each) for each in files}
     record = dataclasses.replace(record, digests=digests)
     folder.note_verified(record)
@@ -210,7 +218,21 @@ def _seal(
     return record
 
 
-def _known_digests(host: Host, source: SandboxRecord, folder: SnapshotFolder) -> dict[str, str]:
+def new_record(
+    folder: SnapshotFolder, source: SandboxRecord, name: str, tags: list[str], captured: Captured
+) -> SnapshotRecord:
+    """The record of what was saved, without digests."""
+    machine = captured.machine
+    return SnapshotRecord(
+        id=secrets.token_hex(6), name=name, created=time.time(), sandbox=source.name,
+        source=asdict(source), layers=captured.layers, parent=source.snapshot, tags=tags,
+        machine=asdict(machine) if machine is not None else None,
+        own_memory=captured.own_memory, pause=captured.pause,
+        own_disk=(folder.disk / captured.layers[-1]).stat().st_blocks * 512,
+    )  # fmt: skip
+
+
+def known_digests(host: Host, source: SandboxRecord, folder: SnapshotFolder) -> dict[str, str]:
     """The digests of files that others have too, under the same names: the snapshot that the
     sandbox came from, and the last one that was made of it; and the template that it began with."""
     found: dict[str, str] = {}
@@ -233,18 +255,24 @@ def _same(one: SnapshotFolder, other: SnapshotFolder, name: str) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def fork_point(owner: Owner) -> AsyncIterator[tuple[SnapshotFolder, Captured]]:
-    """The machine as it is now, saved for forks, until the end of the block.
+async def fork_point(
+    owner: Owner, *, memory: bool = True, root: bool = True
+) -> AsyncIterator[tuple[SnapshotFolder, Captured]]:
+    """The machine as it is now, saved for forks or to be pushed, until the end of the block.
+
+    Args:
+        memory, root: as `capture` has them.
 
     Raises:
         as `save_running`
     """
     if owner.plugged is not None:
-        await owner.plugged.snapshot("fork", "", False, ())
+        await owner.plugged.snapshot("fork" if root else "snapshot", "", not memory, ())
     with full_disk(), owner.host.snapshots.making() as folder:
         async with _ready(owner):
-            owner.volumes.refuse_saving()
-            captured = await capture(owner, folder, root=True)
+            if memory:
+                owner.volumes.refuse_saving()
+            captured = await capture(owner, folder, memory=memory, root=root and memory)
         yield folder, captured
 
 

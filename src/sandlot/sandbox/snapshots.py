@@ -20,6 +20,8 @@ from sandlot.snapshot.usage import SnapshotUsage, usage_of
 if TYPE_CHECKING:
     from sandlot.network.hooks import Hooks
     from sandlot.network.policy import Network
+    from sandlot.remote.remote import Remote
+    from sandlot.remote.versions import Pushed
     from sandlot.sandbox.difference import FileChange
     from sandlot.sandbox.sandbox import Sandbox, SandboxCreation
 
@@ -277,6 +279,74 @@ class Snapshot:
 
         host = Host.current()
         made = await import_snapshot(host, source, name, disk_only=disk_only, progress=progress)
+        return cls(host, made)
+
+    async def push(
+        self, to: str | Remote | None = None, name: str | None = None, *, keep: int = 10,
+        force: bool = False, level: int = 1,
+        progress: Callable[[str, float | None], object] | None = None,
+    ) -> Pushed:  # fmt: skip
+        """Send it to a remote, as `Sandbox.push` does.
+
+            await snap.push("s3://bucket/work")
+
+        Args:
+            to: an address, ADDRESS#NAME, the name of a remote, or a `Remote`; the default remote
+                when None.
+            name: what it is called there; as here when None.
+            keep: how many versions of the name to keep.
+            force: push over what this did not come from.
+            level: of the compression, from 1 to 19.
+            progress: called with `push` and the fraction that is done.
+
+        Raises:
+            as `Sandbox.push`
+            SnapshotNotFound, SnapshotDamaged
+        """
+        from sandlot.remote.remote import target
+        from sandlot.sandbox.pushing import push_snapshot
+
+        remote, chosen = target(to, name)
+        options: dict[str, Any] = {"keep": keep, "force": force, "level": level}
+        if progress is not None:
+            options["tell"] = progress
+        async with remote.open(create=True) as repository:
+            return await push_snapshot(repository, self._folder, chosen, options)
+
+    @classmethod
+    async def pull(
+        cls, source: str = "", name: str | None = None, *, remote: str | Remote | None = None,
+        disk_only: bool = False, fallback: bool = False,
+        progress: Callable[[str, float | None], object] | None = None,
+    ) -> Snapshot:  # fmt: skip
+        """Fetch one that was pushed, as `Sandbox.pull` does.
+
+            snap = await Snapshot.pull("ml-ready@2")
+
+        Args:
+            source: NAME or NAME@VERSION; ADDRESS#NAME; or an address where one snapshot is.
+            name: what it is called here; as it was when None.
+            remote: a `Remote`, its name or its address; the default one when None.
+            disk_only: its disk alone.
+            fallback: do that where the saved machine cannot go on, and tell it.
+            progress: called with `pull` and the fraction that is done.
+
+        Raises:
+            NameTaken, ConfigError
+            RemoteNotFound, RemoteDamaged, SnapshotMismatch, ResourceError: as `Sandbox.pull`
+        """
+        from sandlot.remote.remote import origin
+        from sandlot.sandbox.pushing import SNAPSHOT, fits, look, pull_snapshot
+
+        host = Host.current()
+        opened, place = origin(source, remote)
+        async with opened.open() as repository:
+            found = await look(repository, SNAPSHOT, place.name, place.version)
+            only = await fits(host, found, disk_only=disk_only, fallback=fallback)
+            made = await pull_snapshot(
+                host, found, name, disk_only=only,
+                tell=progress or (lambda stage, fraction: None),
+            )  # fmt: skip
         return cls(host, made)
 
     async def remove(self, *, cascade: bool = False) -> None:

@@ -226,7 +226,7 @@ def _write(path: Path, part: Part, compressed: Iterator[bytes]) -> None:
                 data = b""
                 for at, piece in reader.feed(plain):
                     contents.add(at, piece)
-                    _put(descriptor, at, piece)
+                    put(descriptor, at, piece)
                 if state.needs_input and len(plain) < 1 << 20:
                     break
             if state.eof and state.unused_data:
@@ -238,7 +238,7 @@ def _write(path: Path, part: Part, compressed: Iterator[bytes]) -> None:
         os.close(descriptor)
 
 
-def _put(descriptor: int, at: int, piece: bytes) -> None:
+def put(descriptor: int, at: int, piece: bytes) -> None:
     """Write a piece, but no pages of zeros."""
     if _PAGE not in piece:
         _write_all(descriptor, piece, at)

@@ -57,6 +57,11 @@ class StatePaths:
         return self._folder(self.data / "volumes")
 
     @property
+    def remotes(self) -> Path:
+        """What this machine has seen of remotes."""
+        return self._folder(self.data / "remotes")
+
+    @property
     def fleets(self) -> Path:
         """The locks of fleets that are being changed."""
         return self._folder(self.data / "fleets")

@@ -307,7 +307,7 @@ class SandboxFolders:
         Raises:
             NameTaken: another sandbox has the name, now or at the end of the block.
         """
-        self._refuse_taken(record.name)
+        self.refuse_taken(record.name)
         partial = self._root / f".new-{record.id}"
         lock: FileLock | None = None
         try:
@@ -327,7 +327,7 @@ class SandboxFolders:
             try:
                 partial.rename(self._root / record.name)
             except OSError:
-                self._refuse_taken(record.name)
+                self.refuse_taken(record.name)
                 raise
             folder.path = self._root / record.name
             self.events.append("created", record.name, record.id, record.image)
@@ -337,7 +337,7 @@ class SandboxFolders:
             _remove_tree(partial)
             raise
 
-    def _refuse_taken(self, name: str) -> None:
+    def refuse_taken(self, name: str) -> None:
         if (self._root / name).exists():
             raise NameTaken(
                 f"a sandbox named {name!r} exists already",
@@ -487,12 +487,12 @@ class SandboxFolders:
                 f"sandbox {old!r} is running", hint=f"stop it first with `sandlot stop {old}`"
             )
         try:
-            self._refuse_taken(name)
+            self.refuse_taken(name)
             record = folder.record()
             try:
                 folder.path.rename(self._root / name)
             except OSError:
-                self._refuse_taken(name)
+                self.refuse_taken(name)
                 raise
             self.events.append("renamed", name, record.id, record.image, before=old)
             return SandboxFolder(self._root / name)

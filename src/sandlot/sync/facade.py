@@ -12,6 +12,8 @@ from sandlot.engine.base import MachineStats
 from sandlot.errors import SandboxError
 from sandlot.network.hooks import Hooks
 from sandlot.network.policy import Network
+from sandlot.remote.remote import Remote
+from sandlot.remote.versions import Pushed
 from sandlot.runtime.grant import RuntimeAccess
 from sandlot.runtime.lent_sync import Runtime
 from sandlot.sandbox import job as jobs
@@ -205,6 +207,42 @@ class Sandbox:
     def volumes(self) -> SandboxVolumes:
         """See `sandlot.Sandbox.volumes`."""
         return SandboxVolumes(self._sandbox.volumes)
+
+    def push(
+        self, to: str | Remote | None = None, name: str | None = None, *, memory: bool = False,
+        keep: int = 10, force: bool = False, level: int = 1,
+        progress: Callable[[str, float | None], object] | None = None,
+    ) -> Pushed:  # fmt: skip
+        """See `sandlot.Sandbox.push`."""
+        return run(
+            self._sandbox.push(
+                to, name, memory=memory, keep=keep, force=force, level=level, progress=progress
+            )
+        )
+
+    @classmethod
+    def pull(
+        cls, source: str = "", name: str | None = None, *, remote: str | Remote | None = None,
+        disk_only: bool = False, fallback: bool = False, start: bool = True,
+        env: Mapping[str, str] | None = None, hostname: str | None = None,
+        network: Network | None = None, ports: object = None, secrets: object = None,
+        labels: Mapping[str, str] | None = None, disk: int | str | None = None,
+        detached: bool = False, volumes: Mapping[str, object] | None = None,
+        hooks: Hooks | None = None, plugins: Sequence[object] | None = None,
+        plugin_processes: Sequence[object] | None = None,
+        progress: Callable[[str, float | None], object] | None = None,
+    ) -> Sandbox:  # fmt: skip
+        """See `sandlot.Sandbox.pull`."""
+
+        async def make() -> origin.Sandbox:
+            return await origin.Sandbox.pull(
+                source, name, remote=remote, disk_only=disk_only, fallback=fallback, start=start,
+                env=env, hostname=hostname, network=network, ports=ports, secrets=secrets,
+                labels=labels, disk=disk, detached=detached, volumes=volumes, hooks=hooks,
+                plugins=plugins, plugin_processes=plugin_processes, progress=progress,
+            )  # fmt: skip
+
+        return cls(run(make()))
 
     def fork(
         self, name: str | None = None, *, env: Mapping[str, str] | None = None,

@@ -18,6 +18,8 @@ from sandlot.snapshot.usage import SnapshotUsage
 from sandlot.sync.portal import run
 
 if TYPE_CHECKING:
+    from sandlot.remote.remote import Remote
+    from sandlot.remote.versions import Pushed
     from sandlot.sandbox.difference import FileChange
     from sandlot.sync.facade import Sandbox
 
@@ -125,6 +127,34 @@ class Snapshot:
         return cls(
             run(origin.Snapshot.import_(source, name, disk_only=disk_only, progress=progress))
         )
+
+    def push(
+        self, to: str | Remote | None = None, name: str | None = None, *, keep: int = 10,
+        force: bool = False, level: int = 1,
+        progress: Callable[[str, float | None], object] | None = None,
+    ) -> Pushed:  # fmt: skip
+        """See `sandlot.Snapshot.push`."""
+        return run(
+            self._snapshot.push(
+                to, name, keep=keep, force=force, level=level, progress=progress
+            )
+        )  # fmt: skip
+
+    @classmethod
+    def pull(
+        cls, source: str = "", name: str | None = None, *, remote: str | Remote | None = None,
+        disk_only: bool = False, fallback: bool = False,
+        progress: Callable[[str, float | None], object] | None = None,
+    ) -> Snapshot:  # fmt: skip
+        """See `sandlot.Snapshot.pull`."""
+        return cls(
+            run(
+                origin.Snapshot.pull(
+                    source, name, remote=remote, disk_only=disk_only, fallback=fallback,
+                    progress=progress,
+                )
+            )
+        )  # fmt: skip
 
     def remove(self, *, cascade: bool = False) -> None:
         """See `sandlot.Snapshot.remove`."""

@@ -17,6 +17,8 @@ from sandlot.volume.store import FOLDER, VolumeRecord
 
 if TYPE_CHECKING:
     from sandlot.files.extract import Transfer
+    from sandlot.remote.remote import Remote
+    from sandlot.remote.versions import Pushed
 
 
 class Volume(Declaration):
@@ -103,6 +105,24 @@ class Volume(Declaration):
     def inspect(self) -> dict[str, Any]:
         """See `sandlot.Volume.inspect`."""
         return run(self._volume.inspect())
+
+    def push(
+        self, to: str | Remote | None = None, name: str | None = None, *, keep: int = 10,
+        force: bool = False, level: int = 1,
+        progress: Callable[[str, float | None], object] | None = None,
+    ) -> Pushed:  # fmt: skip
+        """See `sandlot.Volume.push`."""
+        return run(
+            self._volume.push(to, name, keep=keep, force=force, level=level, progress=progress)
+        )
+
+    @classmethod
+    def pull(
+        cls, source: str = "", name: str | None = None, *, remote: str | Remote | None = None,
+        progress: Callable[[str, float | None], object] | None = None,
+    ) -> Volume:  # fmt: skip
+        """See `sandlot.Volume.pull`."""
+        return cls(run(origin.Volume.pull(source, name, remote=remote, progress=progress)))
 
     def remove(self, *, force: bool = False) -> None:
         """See `sandlot.Volume.remove`."""

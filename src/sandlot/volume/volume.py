@@ -25,6 +25,8 @@ from sandlot.volume.store import (
 
 if TYPE_CHECKING:
     from sandlot.files.extract import Transfer
+    from sandlot.remote.remote import Remote
+    from sandlot.remote.versions import Pushed
 
 SMALLEST = 1 << 20
 SMALLEST_DISK, DEFAULT_DISK, LARGEST_DISK = 16 << 20, 10 << 30, 8 << 40
@@ -198,6 +200,73 @@ class Volume(Declaration):
             VolumeNotFound: it is gone already.
         """
         await asyncio.to_thread(self._store.remove, self._folder, force=force)
+
+    async def push(
+        self, to: str | Remote | None = None, name: str | None = None, *, keep: int = 10,
+        force: bool = False, level: int = 1,
+        progress: Callable[[str, float | None], object] | None = None,
+    ) -> Pushed:  # fmt: skip
+        """Send it to a remote, as `Sandbox.push` does; no sandbox that runs may have it.
+
+            await data.push("s3://bucket/work")
+
+        The files of one that is a folder are copied for it, into its folder.
+
+        Args:
+            to: an address, ADDRESS#NAME, the name of a remote, or a `Remote`; the default remote
+                when None.
+            name: what it is called there; as here when None.
+            keep: how many versions of the name to keep.
+            force: push over what this did not come from.
+            level: of the compression, from 1 to 19.
+            progress: called with `push` and the fraction that is done.
+
+        Raises:
+            WrongState: a sandbox that runs has it.
+            RemoteConflict, KeyMissing, RemoteError, ResourceError
+        """
+        from sandlot.remote.remote import target
+        from sandlot.volume.pushing import push_volume
+
+        remote, chosen = target(to, name)
+        options: dict[str, Any] = {"keep": keep, "force": force, "level": level}
+        if progress is not None:
+            options["tell"] = progress
+        async with remote.open(create=True) as repository:
+            return await push_volume(repository, self._folder, chosen, options)
+
+    @classmethod
+    async def pull(
+        cls, source: str = "", name: str | None = None, *, remote: str | Remote | None = None,
+        progress: Callable[[str, float | None], object] | None = None,
+    ) -> Volume:  # fmt: skip
+        """A volume with what was pushed.
+
+            data = await Volume.pull("data@2")
+
+        Args:
+            source: NAME or NAME@VERSION; ADDRESS#NAME; or an address where one volume is.
+            name: what it is called here; as it was pushed when None.
+            remote: a `Remote`, its name or its address; the default one when None.
+            progress: called with `pull` and the fraction that is done.
+
+        Raises:
+            NameTaken, ConfigError
+            RemoteNotFound: nothing was pushed under the name, or no such version.
+            RemoteDamaged: what the remote gives is not what was pushed; nothing is kept.
+            ResourceError: there is no room.
+        """
+        from sandlot.remote.remote import origin
+        from sandlot.volume.pushing import pull_volume
+
+        store = VolumeStore.current()
+        opened, place = origin(source, remote)
+        async with opened.open() as repository:
+            folder = await pull_volume(
+                repository, store, place.name, place.version, name,
+                progress or (lambda stage, fraction: None),
+            )  # fmt: skip
+        return cls(store, folder, folder.record())
 
     async def upload(self, source: str | os.PathLike[str], target: str = "/") -> Transfer:
         """Copy a file or a folder of the host into it.

@@ -66,7 +66,7 @@ def test_our_own_short_flags_mean_what_dockers_mean() -> None:
         (["inspect", "--format", "x", "y"], "jq"),
         (["system", "df"], "sandlot df"),
         (["swarm", "init"], "no daemon"),
-        (["push", "x"], "not there yet"),
+        (["push", "x"], "no sandbox is named"),
     ],
 )
 def test_what_is_refused_says_why(words: list[str], says: str) -> None:
