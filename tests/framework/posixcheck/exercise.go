@@ -23,21 +23,21 @@ type exerciser struct {
 	brisk   bool
 	random  []byte // what is written is a part of it
 	buffer  []byte
-	journal []done
+	journal []step
 	kinds   map[string]int
 	refused map[string]bool
 	from    int // what the last operation changed, or all that it touched
 	to      int
 }
 
-// done, in the journal, is what an operation was given.
-type done struct {
+// A step of the journal is what an operation was given.
+type step struct {
 	number, from, to, size int
 	name                   string
 	target                 int // of a copy, else -1
 }
 
-func (each done) String() string {
+func (each step) String() string {
 	if each.target >= 0 {
 		return fmt.Sprintf("%d %s %d-%d (of %d) to %d", each.number, each.name, each.from, each.to, each.size, each.target)
 	}
@@ -175,7 +175,7 @@ func (e *exerciser) choose() operation {
 func (e *exerciser) step(number int) (err error) {
 	chosen := e.choose()
 	e.from, e.to = 0, 0
-	e.journal = append(e.journal, done{number: number, name: chosen.name, size: len(e.model), target: -1})
+	e.journal = append(e.journal, step{number: number, name: chosen.name, size: len(e.model), target: -1})
 	if len(e.journal) > 2*journaled {
 		e.journal = append(e.journal[:0], e.journal[journaled:]...)
 	}
