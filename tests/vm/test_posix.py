@@ -66,7 +66,10 @@ async def test_random_operations_agree_with_a_model(
                 sb, fs.path, seed=seed, operations=500 if few else 1500, size=size
             )
             assert set(done["unsupported"]) <= OPTIONAL
-            assert len(done["kinds"]) + len(done["unsupported"]) == 19
+            assert len(done["kinds"]) + len(done["unsupported"]) == 22
+        done = await posix.exercise(sb, fs.path, seed=3, operations=4000, size=20_000, brisk=True)
+        assert set(done["unsupported"]) <= OPTIONAL
+        assert len(done["kinds"]) + len(done["unsupported"]) == 22
         for seed in (1, 2):
             done = await posix.exercise_names(
                 sb, fs.path, seed=seed, operations=700 if few else 3000

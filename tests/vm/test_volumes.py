@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from sandlot import ConfigError, Hooks, HostFs, MemFs, Refuse, Sandbox
+from sandlot.filesystem.fuse.opcodes import Op
+from sandlot.filesystem.mount import Mount
 from sandlot.filesystem.types import Context, Entry, FileAccess, MountPoint, Opened
 
 WATCH = """
@@ -299,6 +301,44 @@ async def test_what_is_open_goes_on_in_snapshots_and_forks(image: str, tmp_path:
                 # What was open is not in this volume; what is opened now is.
                 assert not (elsewhere / "log").exists()
                 assert (elsewhere / "read").read_text() == ""
+        finally:
+            await snapshot.remove()
+
+
+def _listed(mount: MountPoint) -> int:
+    """How often a guest has asked for what is in a folder."""
+    assert isinstance(mount, Mount)
+    return mount.asked[Op.READDIR] + mount.asked[Op.READDIRPLUS]
+
+
+async def test_listings_are_kept_until_something_changes(image: str, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / name).touch()
+    fs = HostFs(tmp_path)
+    async with Sandbox.create(image=image, memory="256M", volumes={"/host": fs}) as sb:
+
+        async def names(sandbox: Sandbox) -> list[str]:
+            return (await sandbox.exec("ls /host/folder", check=True)).text.split()
+
+        assert await names(sb) == ["a", "b"]
+        before = _listed(fs.mounts[0])
+        assert await names(sb) == ["a", "b"] and _listed(fs.mounts[0]) == before
+        (folder / "c").touch()
+        (folder / "a").unlink()
+        await until(sb, "test $(echo $(ls /host/folder) | tr ' ' -) = b-c")
+        await sb.exec("touch /host/folder/d; mv /host/folder/b /host/folder/e", check=True)
+        assert await names(sb) == ["c", "d", "e"]
+        # Also those that are in use when it is saved.
+        await sb.spawn("cd /host/folder; exec sleep 1000", detached=True)
+        await until(sb, "ls -l /proc/[0-9]*/cwd | grep -q /host/folder")
+        snapshot = await sb.snapshot()
+        try:
+            (folder / "f").touch()
+            async with snapshot.restore() as child:
+                await until(child, "test $(ls /host/folder | tail -n 1) = f")
+                assert await names(child) == ["c", "d", "e", "f"]
         finally:
             await snapshot.remove()
 

@@ -73,6 +73,7 @@ func (a *answers) write(message []byte) {
 		one.notify(message)
 		return
 	}
+	one.mappable.created(unique, message)
 	if len(message) >= inline {
 		// The kernel takes the pages of an answer as they are, and cannot take the window's.
 		if len(a.whole) < len(message) {

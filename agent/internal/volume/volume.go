@@ -31,7 +31,8 @@ const (
 	readahead     = "1020"
 	oPath         = 0x200000
 
-	opForget, opFlush, opSetlk, opSetlkw, opInterrupt, opBatchForget = 2, 25, 32, 33, 36, 42
+	opForget, opOpen, opFlush, opSetlk, opSetlkw, opCreate = 2, 14, 25, 32, 33, 35
+	opInterrupt, opBatchForget, opLseek                    = 36, 42, 46
 	// lockFlags is where a lock's request says whether it is one of flock(2).
 	lockFlags, lockFlock = requestHeader + 40, 1
 	// mostLocked is how many nodes with locks are told apart.
@@ -76,6 +77,9 @@ type volume struct {
 	root      int // the mount below the read-only one, or -1
 
 	locked map[uint64]struct{} // nodes on which POSIX's locks were asked for; only pump knows
+
+	sending  sync.Mutex // a request is sent whole before the next
+	mappable nodes      // nodes that were opened for reading and writing
 
 	notices sync.Mutex
 	noted   [][]byte // notifications that the kernel has not got yet
@@ -307,6 +311,20 @@ func (one *volume) send(request []byte) {
 	}
 	unique := binary.LittleEndian.Uint64(request[8:])
 	flush := one.idleFlush(request)
+	if one.seeksPastMappings(request) {
+		kept := append([]byte(nil), request...)
+		go v.guarded(func() {
+			one.writeMapped(binary.LittleEndian.Uint64(kept[16:]))
+			one.carry(kept, unique, answered, flush)
+		})
+		return
+	}
+	one.carry(request, unique, answered, flush)
+}
+
+// carry brings a request to the host.
+func (one *volume) carry(request []byte, unique uint64, answered, flush bool) {
+	v := one.owner
 	for {
 		v.mu.Lock()
 		if flush && one.noFlush {
@@ -329,7 +347,10 @@ func (one *volume) send(request []byte) {
 			one.pending[unique] = struct{}{}
 		}
 		v.mu.Unlock()
-		if offer(stream, request) {
+		one.sending.Lock()
+		sent := offer(stream, request)
+		one.sending.Unlock()
+		if sent {
 			return
 		}
 		v.mu.Lock()

@@ -36,3 +36,41 @@ func TestFlushOfLockedNodes(t *testing.T) {
 	}
 	ask(opFlush, 9, 0, false) // which have locks is not known any more
 }
+
+// Where a node may be mapped, what was written there is to be known before its holes are.
+func TestSeeksPastMappings(t *testing.T) {
+	one := &volume{}
+	ask := func(op uint32, node, unique uint64, flags uint32, want bool) {
+		t.Helper()
+		r := request(op, node, 0)
+		binary.LittleEndian.PutUint64(r[8:], unique)
+		binary.LittleEndian.PutUint32(r[requestHeader:], flags)
+		if got := one.seeksPastMappings(r); got != want {
+			t.Errorf("request %d of node %d: %v", op, node, got)
+		}
+	}
+	ask(opOpen, 7, 1, 0, false) // for reading
+	ask(opOpen, 8, 2, readWrite, false)
+	ask(opLseek, 7, 3, 0, false)
+	ask(opLseek, 8, 4, 0, true)
+	ask(opCreate, 1, 5, readWrite|0x40, false)
+	ask(opCreate, 1, 6, 1|0x40, false) // for writing, which is not enough to map it
+	answer := func(unique, node uint64, size int) {
+		r := make([]byte, 200)
+		binary.LittleEndian.PutUint64(r[replyHeader:], node)
+		one.mappable.created(unique, r[:size])
+	}
+	answer(6, 10, 200)
+	answer(5, 9, 200)
+	answer(5, 11, 200) // answered already
+	ask(opLseek, 9, 7, 0, true)
+	ask(opLseek, 10, 8, 0, false)
+	ask(opLseek, 11, 9, 0, false)
+	ask(opCreate, 1, 10, readWrite, false)
+	answer(10, 0, replyHeader) // it failed
+	ask(opLseek, 0, 11, 0, false)
+	for node := uint64(100); len(one.mappable.known) < mostMappable; node++ {
+		ask(opOpen, node, 12, readWrite, false)
+	}
+	ask(opLseek, 7, 13, 0, true) // which may be is not known any more
+}

@@ -84,6 +84,16 @@ class FileSystem:
     """Whether `setlk` is asked, so that locks hold between sandboxes too; else the guest's kernel
     keeps them to itself."""
 
+    lists_as_is: bool = True
+    """Whether the listings are Sandlot's: those of a class of a user's own may be others each time."""
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        cls.lists_as_is = all(
+            getattr(cls, name).__module__.startswith("sandlot.")
+            for name in ("readdir", "readdirplus")
+        )
+
     def __init__(self) -> None:
         self.mounts: list[MountPoint] = []
 

@@ -15,7 +15,7 @@ import logging
 import os
 import time
 import types
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -71,6 +71,8 @@ class Mount(Known):
         """Names that it is going to make, which are not there for it until then."""
         self.deleting: dict[str, bool] = {}
         """Names that it is going to remove, which are still there for it; whether they are folders."""
+        self.asked: Counter[int] = Counter()
+        """How many requests there were of each kind."""
         self._readonly = fs.readonly
         self.absent_timeout: float = fs.absent_timeout
         self.flushes: bool = fs.flushes
@@ -126,6 +128,7 @@ class Mount(Known):
     def _begin(self, request: Request) -> None:
         op = request.op
         self.taken(len(request.data))
+        self.asked[op] += 1
         if self._closed:
             if op not in UNANSWERED:
                 self.send(replies.failure(request.unique, errno.EIO))
@@ -337,10 +340,11 @@ class Mount(Known):
         await self.fs.stop(self)
 
     def statistics(self) -> dict[str, int]:
-        """Nodes, open files and requests under way."""
+        """Nodes, open files and requests under way; and how many of each kind there were."""
         return {
             "nodes": len(self._nodes), "files": len(self.files),
             "running": len(self._running), "waiting": len(self._waiting),
+            **{_called(op): count for op, count in self.asked.items()},
         }  # fmt: skip
 
 

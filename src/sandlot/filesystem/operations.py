@@ -323,7 +323,8 @@ async def opendir(mount: Mount, ctx: Context, request: Request) -> bytes:
     number = mount.opened(request.node, node, opened.handle, 0)
     file = mount.files[number]
     file.listing = mount.listing(file)
-    return replies.open_body(number, 0)
+    keeps = opened.keep_cache and mount.fs.cache != "none"
+    return replies.open_body(number, int(OpenFlag.CACHE_DIR | OpenFlag.KEEP_CACHE) if keeps else 0)
 
 
 async def readdir(mount: Mount, ctx: Context, request: Request) -> bytes:

@@ -108,7 +108,9 @@ class DirEntry:
 class Opened:
     """An open file: `handle` is whatever the file system wants to be given with it again.
 
-    `keep_cache`: what the guest has cached of it is still right. `direct_io`: it must not cache.
+    `keep_cache`: what the guest has cached of it is still right; of a folder the names in it, which
+    it may keep then until it is told of a change (`changed` of the folder). `direct_io`: it must not
+    cache.
     """
 
     handle: Any = None

@@ -44,7 +44,7 @@ var statChecks = []check{
 		seen := map[uint64]bool{t.stat(".").Ino: true}
 		for number := 0; number < 60; number++ {
 			name := fmt.Sprint(number)
-			t.file(name, "")
+			t.empty(name)
 			t.yes("an inode twice", !seen[t.stat(name).Ino])
 			seen[t.stat(name).Ino] = true
 		}
@@ -131,7 +131,7 @@ func inFolder(t *T, count int) []string {
 	names := []string{}
 	for number := 0; number < count; number++ {
 		name := fmt.Sprintf("file-%05d-%s", number, strings.Repeat("n", 60))
-		t.file(name, "")
+		t.empty(name)
 		names = append(names, name)
 	}
 	return names
@@ -153,9 +153,9 @@ func (t *T) here() int { return t.open(".", rdonly|folder, 0) }
 
 var readdirChecks = []check{
 	{"an empty folder", ok, func(t *T) error { listed(t, t.entries(t.here()), nil); return nil }},
-	{"600 files", ok, func(t *T) error {
+	{"300 files", ok, func(t *T) error {
 		listed(t, t.entries(t.here()), nil)
-		want := inFolder(t, 600)
+		want := inFolder(t, 300)
 		listed(t, t.entries(t.here()), want)
 		return nil
 	}},
@@ -163,7 +163,7 @@ var readdirChecks = []check{
 		want := []string{}
 		for number := 0; number < 150; number++ {
 			want = append(want, fmt.Sprintf("%s%03d", strings.Repeat("n", 252), number))
-			t.file(want[number], "")
+			t.empty(want[number])
 		}
 		listed(t, t.entries(t.here()), want)
 		return nil
@@ -277,7 +277,7 @@ var readdirChecks = []check{
 		fd := t.here()
 		found := t.some(fd, 2000)
 		for number := 0; number < 100; number++ {
-			t.file(fmt.Sprint("new", number), "")
+			t.empty(fmt.Sprint("new", number))
 		}
 		seen := map[string]int{}
 		for _, each := range append(found, t.entries(fd)...) {

@@ -12,18 +12,36 @@ import (
 )
 
 // An exerciser does random operations on a file and on a model of its bytes, and compares them after
-// each one.
+// each one: all of a small file or, when it is brisk, what the operation touched.
 type exerciser struct {
 	dice    *rand.Rand
 	path    string
 	fd      int
+	held    []byte // a mapping of the whole file that stays
 	model   []byte
 	largest int
-	journal []string
+	brisk   bool
+	random  []byte // what is written is a part of it
+	buffer  []byte
+	journal []step
 	kinds   map[string]int
 	refused map[string]bool
-	from    int // what the last operation touched
+	from    int // what the last operation changed, or all that it touched
 	to      int
+}
+
+// A step of the journal is what an operation was given.
+type step struct {
+	number, from, to, size int
+	name                   string
+	target                 int // of a copy, else -1
+}
+
+func (each step) String() string {
+	if each.target >= 0 {
+		return fmt.Sprintf("%d %s %d-%d (of %d) to %d", each.number, each.name, each.from, each.to, each.size, each.target)
+	}
+	return fmt.Sprintf("%d %s %d-%d (of %d)", each.number, each.name, each.from, each.to, each.size)
 }
 
 // summary is what is printed when all went well.
@@ -37,10 +55,12 @@ type summary struct {
 func exerciseCommand(path string, arguments []string) error {
 	var seed int64
 	var operations, size, spoil int
+	var brisk bool
 	err := options("exercise", arguments, func(flags *flag.FlagSet) {
 		flags.Int64Var(&seed, "seed", anySeed(), "of the random numbers")
 		flags.IntVar(&operations, "operations", 1000, "how many")
 		flags.IntVar(&size, "size", 256<<10, "of the file at most, in bytes")
+		flags.BoolVar(&brisk, "brisk", false, "more of what the guest does by itself, less compared: many times as many in a second")
 		flags.IntVar(&spoil, "spoil", 0, "write a byte behind the model's back before this operation: must be found")
 	})
 	if err != nil {
@@ -52,12 +72,17 @@ func exerciseCommand(path string, arguments []string) error {
 	debug.SetPanicOnFault(true)
 	e := &exerciser{
 		dice: rand.New(rand.NewSource(seed)), path: fmt.Sprintf("%s/exercise-%d", path, os.Getpid()), largest: size,
+		brisk: brisk, random: make([]byte, 2*size), buffer: make([]byte, size),
 		kinds: map[string]int{}, refused: map[string]bool{},
 	}
+	e.dice.Read(e.random)
 	defer func() { os.Remove(e.path) }() // it may have another name by then
 	e.fd, err = syscall.Open(e.path, rdwr|creat|excl|syscall.O_CLOEXEC, 0o644)
 	if err != nil {
 		return fmt.Errorf("open %s: %s", e.path, said(err))
+	}
+	if err := e.hold(); err != nil {
+		return fmt.Errorf("mmap %s: %s", e.path, said(err))
 	}
 	for number := 1; number <= operations; number++ {
 		if number == spoil {
@@ -65,7 +90,7 @@ func exerciseCommand(path string, arguments []string) error {
 		}
 		if err := e.step(number); err != nil {
 			return fmt.Errorf("seed %d, operation %d: %w\nthe last operations:\n%s", seed, number, err,
-				strings.Join(e.journal, "\n"))
+				strings.Join(e.told(), "\n"))
 		}
 	}
 	if err := e.compare(0, len(e.model)); err != nil {
@@ -90,50 +115,69 @@ func (e *exerciser) spoil() {
 type operation struct {
 	name   string
 	weight int
+	brisk  int  // its weight when it is brisk: most operations need nobody but the kernel
+	reads  bool // it changes nothing, and compares itself
 	does   func(e *exerciser) error
 }
 
 var operations = []operation{
-	{"write", 20, (*exerciser).write},
-	{"append", 4, (*exerciser).append},
-	{"read", 16, (*exerciser).read},
-	{"read-by-another", 4, (*exerciser).readByAnother},
-	{"truncate-down", 5, func(e *exerciser) error { return e.truncate(e.dice.Intn(len(e.model) + 1)) }},
-	{"truncate-up", 4, func(e *exerciser) error { return e.truncate(len(e.model) + e.dice.Intn(e.largest-len(e.model)+1)) }},
-	{"mmap-read", 8, (*exerciser).mapRead},
-	{"mmap-write", 10, (*exerciser).mapWrite},
-	{"fallocate", 4, func(e *exerciser) error { return e.allocate(0) }},
-	{"fallocate-keep", 2, func(e *exerciser) error { return e.allocate(fallocKeepSize) }},
-	{"punch", 5, func(e *exerciser) error { return e.allocate(punch) }},
-	{"zero", 3, func(e *exerciser) error { return e.allocate(fallocZeroRange) }},
-	{"zero-keep", 3, func(e *exerciser) error { return e.allocate(fallocZeroRange | fallocKeepSize) }},
-	{"copy", 6, (*exerciser).copyRange},
-	{"holes", 3, (*exerciser).holes},
-	{"reopen", 4, (*exerciser).reopen},
-	{"rename", 1, (*exerciser).rename},
-	{"fsync", 2, func(e *exerciser) error { return syscall.Fsync(e.fd) }},
-	{"fdatasync", 2, func(e *exerciser) error { return syscall.Fdatasync(e.fd) }},
+	{"write", 20, 30, false, (*exerciser).write},
+	{"append", 4, 5, false, (*exerciser).append},
+	{"read", 16, 480, true, (*exerciser).read},
+	{"read-by-another", 4, 5, true, (*exerciser).readByAnother},
+	{"truncate-down", 5, 5, false, func(e *exerciser) error { return e.truncate(e.dice.Intn(len(e.model) + 1)) }},
+	{"truncate-up", 4, 9, false, func(e *exerciser) error { return e.truncate(len(e.model) + e.dice.Intn(e.largest-len(e.model)+1)) }},
+	{"mmap-read", 8, 20, true, (*exerciser).mapRead},
+	{"mmap-write", 10, 10, false, (*exerciser).mapWrite},
+	{"held-map-read", 4, 250, true, (*exerciser).heldRead},
+	{"held-map-write", 6, 60, false, (*exerciser).heldWrite},
+	{"stat", 1, 20, true, (*exerciser).stat},
+	{"fallocate", 4, 2, false, func(e *exerciser) error { return e.allocate(0) }},
+	{"fallocate-keep", 2, 2, false, func(e *exerciser) error { return e.allocate(fallocKeepSize) }},
+	{"punch", 5, 4, false, func(e *exerciser) error { return e.allocate(punch) }},
+	{"zero", 3, 2, false, func(e *exerciser) error { return e.allocate(fallocZeroRange) }},
+	{"zero-keep", 3, 2, false, func(e *exerciser) error { return e.allocate(fallocZeroRange | fallocKeepSize) }},
+	{"copy", 6, 4, false, (*exerciser).copyRange},
+	{"holes", 3, 1, true, (*exerciser).holes},
+	{"reopen", 4, 4, false, (*exerciser).reopen},
+	{"rename", 1, 2, false, (*exerciser).rename},
+	{"fsync", 2, 2, false, func(e *exerciser) error { return syscall.Fsync(e.fd) }},
+	{"fdatasync", 2, 2, false, func(e *exerciser) error { return syscall.Fdatasync(e.fd) }},
 }
 
-var weights = func() (sum int) {
+// weights are the sums of those above: of all, and of all when it is brisk.
+var weights = func() (sums [2]int) {
 	for _, each := range operations {
-		sum += each.weight
+		sums[0] += each.weight
+		sums[1] += each.brisk
 	}
-	return sum
+	return sums
 }()
 
-func (e *exerciser) step(number int) (err error) {
-	roll := e.dice.Intn(weights)
-	chosen := operations[0]
-	for _, chosen = range operations {
-		if roll -= chosen.weight; roll < 0 {
-			break
+func (e *exerciser) choose() operation {
+	if e.brisk {
+		roll := e.dice.Intn(weights[1])
+		for _, each := range operations {
+			if roll -= each.brisk; roll < 0 {
+				return each
+			}
 		}
 	}
+	roll := e.dice.Intn(weights[0])
+	for _, each := range operations {
+		if roll -= each.weight; roll < 0 {
+			return each
+		}
+	}
+	panic("the weights are wrong")
+}
+
+func (e *exerciser) step(number int) (err error) {
+	chosen := e.choose()
 	e.from, e.to = 0, 0
-	e.journal = append(e.journal, fmt.Sprintf("%d %s", number, chosen.name))
-	if len(e.journal) > 20 {
-		e.journal = e.journal[1:]
+	e.journal = append(e.journal, step{number: number, name: chosen.name, size: len(e.model), target: -1})
+	if len(e.journal) > 2*journaled {
+		e.journal = append(e.journal[:0], e.journal[journaled:]...)
 	}
 	defer func() {
 		if caught := recover(); caught != nil {
@@ -149,6 +193,15 @@ func (e *exerciser) step(number int) (err error) {
 		return fmt.Errorf("%s: %s", chosen.name, said(err))
 	}
 	e.kinds[chosen.name]++
+	if e.brisk {
+		if number%512 == 0 {
+			return e.compare(0, len(e.model))
+		}
+		if chosen.reads {
+			return nil
+		}
+		return e.same(e.from, min(len(e.model), e.to))
+	}
 	// A large file is not read whole each time.
 	if len(e.model) <= 64<<10 || number%16 == 0 {
 		return e.compare(0, len(e.model))
@@ -156,14 +209,33 @@ func (e *exerciser) step(number int) (err error) {
 	return e.compare(max(0, e.from-8192), min(len(e.model), e.to+8192))
 }
 
+// journaled is how many operations are told when one went wrong.
+const journaled = 20
+
+// told are the last operations.
+func (e *exerciser) told() (lines []string) {
+	for _, each := range e.journal[max(0, len(e.journal)-journaled):] {
+		lines = append(lines, each.String())
+	}
+	return lines
+}
+
 // note adds to the journal what an operation was given.
 func (e *exerciser) note(from, to int) {
 	e.from, e.to = from, to
-	e.journal[len(e.journal)-1] += fmt.Sprintf(" %d-%d (of %d)", from, to, len(e.model))
+	last := &e.journal[len(e.journal)-1]
+	last.from, last.to = from, to
 }
 
 // compare reads a part of the file, and its size.
 func (e *exerciser) compare(from, to int) error {
+	if err := e.stat(); err != nil {
+		return err
+	}
+	return e.same(from, to)
+}
+
+func (e *exerciser) stat() error {
 	var st syscall.Stat_t
 	if err := syscall.Fstat(e.fd, &st); err != nil {
 		return fmt.Errorf("fstat: %s", said(err))
@@ -171,19 +243,29 @@ func (e *exerciser) compare(from, to int) error {
 	if st.Size != int64(len(e.model)) {
 		return fmt.Errorf("the file has %d bytes, not %d", st.Size, len(e.model))
 	}
+	return nil
+}
+
+// same reads a part of the file.
+func (e *exerciser) same(from, to int) error {
 	if to <= from {
 		return nil
 	}
-	got, err := readAll(e.fd, from, to-from)
+	got, err := e.readAll(e.fd, from, to-from)
 	if err != nil {
 		return err
 	}
 	return differ("read", got, e.model[from:to], from)
 }
 
-func readAll(fd, from, size int) ([]byte, error) {
-	buffer := make([]byte, size)
-	for got := 0; got < size; {
+// readAll gives bytes that are good until the next call.
+func (e *exerciser) readAll(fd, from, size int) ([]byte, error) {
+	return readAll(fd, from, e.buffer[:size])
+}
+
+// readAll fills the buffer from an offset on.
+func readAll(fd, from int, buffer []byte) ([]byte, error) {
+	for got := 0; got < len(buffer); {
 		n, err := syscall.Pread(fd, buffer[got:], int64(from+got))
 		if err != nil {
 			return nil, err
@@ -216,254 +298,4 @@ func differ(how string, got, want []byte, offset int) error {
 			got[min(i, len(got)):min(end, len(got))], want[i:end])
 	}
 	return fmt.Errorf("%s: %d bytes, not %d", how, len(got), len(want))
-}
-
-// size is small at most times, and now and then as large as can be.
-func (e *exerciser) size(most int) int {
-	if most <= 0 {
-		return 0
-	}
-	switch e.dice.Intn(4) {
-	case 0:
-		return e.dice.Intn(most) + 1
-	case 1:
-		return min(most, 4096*(1+e.dice.Intn(4)))
-	default:
-		return e.dice.Intn(min(most, 5000)) + 1
-	}
-}
-
-// place chooses a range that begins within (or at the end of, or a little behind) the file.
-func (e *exerciser) place(behind bool) (from, to int) {
-	limit := len(e.model)
-	if behind {
-		limit = e.largest
-	}
-	if limit == 0 {
-		return 0, 0
-	}
-	from = e.dice.Intn(limit)
-	if e.dice.Intn(3) == 0 {
-		from &^= 4095
-	}
-	return from, from + e.size(limit-from)
-}
-
-func (e *exerciser) bytes(size int) []byte {
-	fresh := make([]byte, size)
-	e.dice.Read(fresh)
-	return fresh
-}
-
-// put is what a write does to the model.
-func (e *exerciser) put(data []byte, from int) {
-	e.grow(from + len(data))
-	copy(e.model[from:], data)
-}
-
-func (e *exerciser) grow(size int) {
-	if size > len(e.model) {
-		e.model = append(e.model, make([]byte, size-len(e.model))...)
-	}
-}
-
-func (e *exerciser) write() error {
-	from, to := e.place(true)
-	e.note(from, to)
-	data := e.bytes(to - from)
-	for done := 0; done < len(data); {
-		n, err := syscall.Pwrite(e.fd, data[done:], int64(from+done))
-		if err != nil {
-			return err
-		}
-		done += n
-	}
-	e.put(data, from)
-	return nil
-}
-
-func (e *exerciser) append() error {
-	size := min(e.size(4096), e.largest-len(e.model))
-	if size <= 0 {
-		return nil
-	}
-	e.note(len(e.model), len(e.model)+size)
-	fd, err := syscall.Open(e.path, wronly|syscall.O_APPEND|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer syscall.Close(fd)
-	data := e.bytes(size)
-	n, err := syscall.Write(fd, data)
-	if err == nil && n != size {
-		err = fmt.Errorf("%d bytes were written of %d", n, size)
-	}
-	e.put(data[:max(n, 0)], len(e.model))
-	return err
-}
-
-func (e *exerciser) readFrom(fd int) error {
-	from, to := e.place(false)
-	e.note(from, to)
-	got, err := readAll(fd, from, to-from)
-	if err != nil {
-		return err
-	}
-	return differ("read", got, e.model[from:to], from)
-}
-
-func (e *exerciser) read() error { return e.readFrom(e.fd) }
-
-func (e *exerciser) readByAnother() error {
-	fd, err := syscall.Open(e.path, rdonly|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer syscall.Close(fd)
-	return e.readFrom(fd)
-}
-
-func (e *exerciser) truncate(size int) error {
-	e.note(min(size, len(e.model)), max(size, len(e.model)))
-	var err error
-	if e.dice.Intn(2) == 0 {
-		err = syscall.Ftruncate(e.fd, int64(size))
-	} else {
-		err = syscall.Truncate(e.path, int64(size))
-	}
-	if err != nil {
-		return err
-	}
-	e.model = e.model[:min(size, len(e.model))]
-	e.grow(size)
-	return nil
-}
-
-// mapped gives a range of the file as memory.
-func (e *exerciser) mapped(does func(memory []byte, from, to int) error) error {
-	from, to := e.place(false)
-	e.note(from, to)
-	if to == from {
-		return nil
-	}
-	page := from &^ 4095
-	memory, err := syscall.Mmap(e.fd, int64(page), to-page, protBoth, syscall.MAP_SHARED)
-	if err != nil {
-		return err
-	}
-	defer syscall.Munmap(memory)
-	return does(memory[from-page:], from, to)
-}
-
-func (e *exerciser) mapRead() error {
-	return e.mapped(func(memory []byte, from, to int) error { return differ("mmap", memory, e.model[from:to], from) })
-}
-
-func (e *exerciser) mapWrite() error {
-	return e.mapped(func(memory []byte, from, to int) error {
-		data := e.bytes(to - from)
-		copy(memory, data)
-		copy(e.model[from:], data)
-		return nil
-	})
-}
-
-func (e *exerciser) allocate(mode uint32) error {
-	from, to := e.place(true)
-	e.note(from, to)
-	if to == from {
-		return nil
-	}
-	if err := syscall.Fallocate(e.fd, mode, int64(from), int64(to-from)); err != nil {
-		return err
-	}
-	if mode&fallocKeepSize == 0 {
-		e.grow(to)
-	}
-	if mode&(fallocPunchHole|fallocZeroRange) != 0 && from < len(e.model) {
-		clear(e.model[from:min(to, len(e.model))])
-	}
-	return nil
-}
-
-func (e *exerciser) copyRange() error {
-	from, to := e.place(false)
-	target := e.dice.Intn(e.largest)
-	size := min(to-from, e.largest-target)
-	if target < from {
-		size = min(size, from-target)
-	} else {
-		size = min(size, target-from)
-	}
-	if size <= 0 {
-		return nil
-	}
-	e.note(from, from+size)
-	e.from, e.to = target, target+size
-	e.journal[len(e.journal)-1] += fmt.Sprint(" to ", target)
-	in, out := int64(from), int64(target)
-	for left := size; left > 0; {
-		n, err := copyFileRange(e.fd, &in, e.fd, &out, left)
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			return fmt.Errorf("it copies nothing")
-		}
-		left -= n
-	}
-	data := append([]byte{}, e.model[from:from+size]...)
-	e.put(data, target)
-	return nil
-}
-
-// holes: what is called a hole must be zeros.
-func (e *exerciser) holes() error {
-	for at := int64(0); at < int64(len(e.model)); {
-		data, err := syscall.Seek(e.fd, at, seekData)
-		if err == syscall.ENXIO {
-			data = int64(len(e.model))
-		} else if err != nil {
-			return err
-		}
-		for _, each := range e.model[at:min(data, int64(len(e.model)))] {
-			if each != 0 {
-				return fmt.Errorf("bytes in what is called a hole, %d-%d", at, data)
-			}
-		}
-		if data >= int64(len(e.model)) {
-			break
-		}
-		hole, err := syscall.Seek(e.fd, data, seekHole)
-		if err != nil {
-			return err
-		}
-		if hole <= data {
-			return fmt.Errorf("a hole at %d behind data at %d", hole, data)
-		}
-		at = hole
-	}
-	return nil
-}
-
-func (e *exerciser) reopen() error {
-	if err := syscall.Close(e.fd); err != nil {
-		return err
-	}
-	var err error
-	e.fd, err = syscall.Open(e.path, rdwr|syscall.O_CLOEXEC, 0)
-	e.from, e.to = 0, len(e.model)
-	return err
-}
-
-func (e *exerciser) rename() error {
-	next := e.path + "-"
-	if strings.HasSuffix(e.path, "-") {
-		next = strings.TrimSuffix(e.path, "-")
-	}
-	if err := syscall.Rename(e.path, next); err != nil {
-		return err
-	}
-	e.path = next
-	return nil
 }

@@ -3,7 +3,7 @@
 //
 //	posix check PATH [-run REGEX]          the table of checks, a JSON line for each
 //	posix list                             their names
-//	posix exercise PATH -seed N -operations N -size N    random operations on a file's bytes
+//	posix exercise PATH -seed N -operations N -size N [-brisk]   random operations on a file's bytes
 //	posix tree PATH -seed N -operations N                random operations on names
 //	posix torture PATH -name N -processes N -records N   appends and counters by many processes
 //	posix bare PATH                        mount the ext4 disk of this machine once more, here

@@ -310,7 +310,7 @@ var unlinkChecks = []check{
 	}},
 	{"many files", ok, func(t *T) error {
 		for number := 0; number < 100; number++ {
-			t.file(fmt.Sprint(number), "")
+			t.empty(fmt.Sprint(number))
 		}
 		for number := 0; number < 100; number += 2 {
 			t.must("unlink", syscall.Unlink(fmt.Sprint(number)))

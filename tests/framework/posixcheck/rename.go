@@ -185,7 +185,7 @@ var renameChecks = []check{
 	}},
 	{"back and forth many times", ok, func(t *T) error {
 		t.file("a", "abc")
-		for turn := 0; turn < 100; turn++ {
+		for turn := 0; turn < 50; turn++ {
 			t.must("rename", syscall.Rename("a", "b"))
 			t.must("rename", syscall.Rename("b", "a"))
 		}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -84,6 +85,21 @@ func checkCommand(path string, arguments []string) error {
 	defer lines.Flush()
 	output := json.NewEncoder(lines)
 	output.SetEscapeHTML(false)
+	// What a check left is removed while the next one runs, but for those that look at how full it is.
+	var removals sync.WaitGroup
+	var failed error
+	finished := make(chan done, 16)
+	go func() {
+		for one := range finished {
+			if err := remove(one.folder); err != nil && one.verdict.OK {
+				one.verdict.OK, one.verdict.Why = false, "its folder cannot be removed: "+err.Error()
+			}
+			if err := output.Encode(one.verdict); err != nil {
+				failed = err
+			}
+			removals.Done()
+		}
+	}()
 	for number, each := range everything() {
 		if !only.MatchString(each.name) {
 			continue
@@ -92,22 +108,56 @@ func checkCommand(path string, arguments []string) error {
 		if err := os.Mkdir(folder, 0o755); err != nil {
 			return err
 		}
+		if strings.HasPrefix(each.name, "statfs/") {
+			removals.Wait()
+		}
 		began := time.Now()
 		why := judged(each, base, folder)
 		took := int(time.Since(began).Microseconds())
-		if !keep {
-			if err := os.RemoveAll(folder); err != nil && why == "" {
-				why = "its folder cannot be removed: " + err.Error()
-			}
+		one := done{verdict{each.name, why == "", why, took}, folder}
+		if keep {
+			err = output.Encode(one.verdict)
+		} else {
+			removals.Add(1)
+			finished <- one
 		}
-		if err := output.Encode(verdict{each.name, why == "", why, took}); err != nil {
+		if err != nil {
 			return err
 		}
 	}
-	if keep {
-		return nil
+	close(finished)
+	removals.Wait()
+	if keep || failed != nil {
+		return failed
 	}
 	return os.RemoveAll(base)
+}
+
+// A done check has a folder that is to be removed before its verdict is known.
+type done struct {
+	verdict verdict
+	folder  string
+}
+
+// remove takes a folder away with what is in it. It lists each folder once, and so finds what a
+// listing leaves out.
+func remove(path string) error {
+	names, err := os.ReadDir(path)
+	if err != nil {
+		return err
+	}
+	for _, each := range names {
+		name := path + "/" + each.Name()
+		if each.IsDir() {
+			err = remove(name)
+		} else {
+			err = syscall.Unlink(name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return syscall.Rmdir(path)
 }
 
 // judged runs a check; why it failed, or nothing.

@@ -158,6 +158,24 @@ var seekChecks = []check{
 		t.equal("data", t.seekTo(t.open("f", rdonly, 0), 2, seekData), 2)
 		return nil
 	}},
+	{"what a mapping wrote is data", ok, func(t *T) error {
+		for _, name := range []string{"made", "opened"} {
+			fd := t.open(name, creat|rdwr, 0o644)
+			t.must("ftruncate", syscall.Ftruncate(fd, 1<<20))
+			if name == "opened" {
+				t.close(fd)
+				fd = t.open(name, rdwr, 0)
+			}
+			memory, err := syscall.Mmap(fd, 0, 1<<20, protBoth, syscall.MAP_SHARED)
+			t.must("mmap", err)
+			t.maps = append(t.maps, memory)
+			memory[500_000] = 1
+			data := t.seekTo(t.open(name, rdonly, 0), 0, seekData)
+			t.yes(fmt.Sprint("the data begins at ", data), data <= 500_000)
+			t.yes("the mapping is as it was", memory[500_000] == 1 && memory[499_999] == 0)
+		}
+		return nil
+	}},
 	{"HOLE of a full file is its end", ok, func(t *T) error {
 		t.file("f", "abcdef")
 		t.equal("hole", t.seekTo(t.open("f", rdonly, 0), 2, seekHole), 6)

@@ -458,7 +458,7 @@ func (f *forest) release() error {
 	if err := one.node.is("an open file", &st); err != nil {
 		return err
 	}
-	got, err := readAll(one.fd, 0, len(one.node.contents))
+	got, err := readAll(one.fd, 0, make([]byte, len(one.node.contents)))
 	if err != nil {
 		return fmt.Errorf("read of an open file: %s", said(err))
 	}

@@ -230,6 +230,7 @@ async def test_nodes_are_bounded(kernel: Kernel, monkeypatch: pytest.MonkeyPatch
     node, _ = await client.resolve("/a")
     kernel.forget(node, 1 << 60)
     assert kernel.mount.statistics()["nodes"] == 2
+    assert kernel.mount.statistics()["mkdir"] == 3
     await client.mkdir("/d")
 
 

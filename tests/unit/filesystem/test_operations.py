@@ -16,7 +16,7 @@ from sandlot.filesystem.fuse import opcodes, requests
 from sandlot.filesystem.fuse.opcodes import Op, Valid
 from sandlot.filesystem.memory.memfs import MemFs
 from sandlot.filesystem.operations import OPERATIONS
-from sandlot.filesystem.types import Attr, Context, Entry, Opened
+from sandlot.filesystem.types import Attr, Context, DirEntry, Entry, Opened
 from sandlot.testing import FileSystemClient, Kernel
 
 
@@ -110,6 +110,18 @@ async def test_what_the_kernel_may_cache_of_open_files(cache: str, flags: int) -
         entry = await kernel.lookup(client.ctx, 1, "a")
         assert (entry.entry_timeout == 0) == (cache == "none")
         assert attr.size == 1
+        body = await kernel.ask(Op.OPENDIR, 1, requests.OPEN.pack(0, 0))
+        assert int.from_bytes(body[8:12], "little") == (0 if cache == "none" else 8 | 2)
+
+
+async def test_a_listing_of_a_users_own_is_asked_for_each_time() -> None:
+    class Clock(MemFs):
+        async def readdirplus(self, ctx: Context, node: Any, handle: Any) -> Any:
+            return [DirEntry(str(time.time_ns()), stat.S_IFREG)]
+
+    async with Kernel(Clock()) as kernel:
+        body = await kernel.ask(Op.OPENDIR, 1, requests.OPEN.pack(0, 0))
+        assert int.from_bytes(body[8:12], "little") == 0
 
 
 async def test_attributes_are_asked_for_their_size_first(kernel: Kernel) -> None:

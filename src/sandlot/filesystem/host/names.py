@@ -13,7 +13,7 @@ from typing import Any
 from sandlot.filesystem.base import quick
 from sandlot.filesystem.host import syscalls
 from sandlot.filesystem.host.notes import Note, host_mode, is_special
-from sandlot.filesystem.host.served import NotThere, Served, served
+from sandlot.filesystem.host.served import UNWATCHED, NotThere, Served, served
 from sandlot.filesystem.host.tree import Descriptor, Node, stale
 from sandlot.filesystem.host.writable import chmod
 from sandlot.filesystem.types import Context, DirEntry, Entry, Opened
@@ -280,7 +280,8 @@ class Names(Served):
     def opendir(self, ctx: Context, node: Node) -> Opened:
         if node.watch == 0:
             self.look_into(node)
-        return Opened(self.opened_folder(node))
+        keep = self.lists_as_is and self._timeout(node) > UNWATCHED
+        return Opened(self.opened_folder(node), keep_cache=keep)
 
     def opened_folder(self, node: Node) -> OpenFolder:
         """Open a folder to be listed."""

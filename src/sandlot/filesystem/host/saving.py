@@ -53,7 +53,7 @@ def recall_nodes(tree: Tree, rows: list[list[Any]]) -> tuple[list[Node | None], 
         if stamp is not None and not node.cached:
             node.cached = True
             node.stamp = _stamp(stamp) if same else (0, 0, -1)
-        if stamp is not None or not same:
+        if stamp is not None or not same or node.kind == stat.S_IFDIR:  # it may have its listing
             changed.append(node)
     return found, changed
 

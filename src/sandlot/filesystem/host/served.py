@@ -15,6 +15,7 @@ from sandlot.filesystem.base import CACHES, FileSystem
 from sandlot.filesystem.host import syscalls
 from sandlot.filesystem.host.notes import Notes, is_special
 from sandlot.filesystem.host.place import Place, open_place
+from sandlot.filesystem.host.sweep import Sweep
 from sandlot.filesystem.host.tree import Key, Node, Tree, stamp_of
 from sandlot.filesystem.host.watch import Callback, Watch
 from sandlot.filesystem.types import Attr, Context, Entry, MountPoint
@@ -24,9 +25,10 @@ R = TypeVar("R")
 S = TypeVar("S", bound="Served")
 
 THREADS = 16
-WATCHED, UNWATCHED, ALONE = 60.0, 0.5, 3600.0
-"""For how many seconds a guest may rely on what it was told: where it is told of changes, where it
-is not, and where nobody else changes anything."""
+WATCHED, UNWATCHED, ALONE = 3600.0, 0.5, 3600.0
+"""For how many seconds a guest may rely on what it was told: where it is told of changes (and
+the host looks once a minute for those that it is not told of, see sweep.py), where it is not, and
+where nobody else changes anything."""
 LINKED = 1.0
 """The same of a file with hard links: a change by a name elsewhere is not seen."""
 
@@ -73,6 +75,7 @@ class Served(FileSystem):
         self._place: Place | None = None
         self._notes: Notes | None = None
         self._watch: Watch | None = None
+        self._sweep = Sweep(self)
         self._pool: ThreadPoolExecutor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._callbacks: list[Callback] = []
@@ -168,6 +171,7 @@ class Served(FileSystem):
         await super().start(mount)
         if self._watch is not None:
             self._watch.start(self._loop)
+            self._sweep.start(self._loop)
             self.look_into(self.root)
 
     async def stop(self, mount: MountPoint) -> None:
@@ -175,6 +179,7 @@ class Served(FileSystem):
         if not self.mounts:
             if self._watch is not None:
                 self._watch.stop()
+            self._sweep.stop()
             if self._pool is not None:
                 self._pool.shutdown(wait=False)
                 self._pool = None
@@ -280,7 +285,7 @@ class Served(FileSystem):
 
             def tell(mount: MountPoint) -> None:
                 mount.forget_name(parent, name)
-                mount.forget_data(parent, data=False)
+                mount.forget_data(parent)  # with its listing
 
             self._tell_others(ctx, tell)
 

@@ -176,7 +176,7 @@ class MemFs(FileSystem):
     def _named(self, ctx: Context, parent: Node, name: str) -> None:
         if len(self.mounts) > 1:
             self.changed_name(parent, name, by=ctx)
-            self.changed(parent, data=False, by=ctx)
+            self.changed(parent, by=ctx)
 
     @quick
     async def lookup(self, ctx: Context, parent: Node, name: str) -> Entry:
@@ -410,7 +410,7 @@ class MemFs(FileSystem):
     @quick
     async def opendir(self, ctx: Context, node: Node) -> Opened:
         node.folder()
-        return Opened(OpenFile(0))
+        return Opened(OpenFile(0), keep_cache=self.lists_as_is)
 
     @quick
     async def readdir(self, ctx: Context, node: Node, handle: Any) -> Iterator[DirEntry]:

@@ -23,7 +23,7 @@ async def test_one_sandbox_is_told_at_once_what_another_does(both: tuple[Guest, 
     one, two = both
     root = one.fs.root
     await one.write("file", b"x")
-    assert (root, "file") in two.told.names and (root, False) in two.told.data
+    assert (root, "file") in two.told.names and (root, True) in two.told.data
     node = await two.find("file")
     two.told.data.clear()
     file = await one.open("file")

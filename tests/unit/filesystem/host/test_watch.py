@@ -43,15 +43,15 @@ async def events(guest: Guest) -> list[Event]:
 
 async def test_changes_on_the_host_are_told(guest: Guest, folder: Path) -> None:
     root = guest.fs.root
-    assert guest.fs.tells_changes and guest.fs.absent_timeout == 60.0
+    assert guest.fs.tells_changes and guest.fs.absent_timeout == 3600.0
     with pytest.raises(FileNotFoundError):
         await guest.find("new")
     (folder / "new").write_text("one")
     await until(lambda: (root, "new") in guest.told.names)
     assert (root, True) in guest.told.data
     entry = await guest.entry("new")
-    assert (entry.entry_timeout, entry.attr_timeout) == (60.0, 60.0)
-    assert guest.fs.attr_timeout(entry.node) == 60.0
+    assert (entry.entry_timeout, entry.attr_timeout) == (3600.0, 3600.0)
+    assert guest.fs.attr_timeout(entry.node) == 3600.0
     guest.told.data.clear()
     (folder / "new").write_text("two and more")
     await until(lambda: (entry.node, True) in guest.told.data)
@@ -236,9 +236,9 @@ async def test_folders_that_nobody_looked_into(guest: Guest, folder: Path) -> No
     """What is made in them changes them, and is not seen."""
     (folder / "one").mkdir()
     entry = await guest.entry("one")
-    assert (entry.entry_timeout, entry.attr_timeout) == (60.0, 0.5)
+    assert (entry.entry_timeout, entry.attr_timeout) == (3600.0, 0.5)
     await guest.list("one")
-    assert (await guest.entry("one")).attr_timeout == 60.0 == guest.fs.attr_timeout(entry.node)
+    assert (await guest.entry("one")).attr_timeout == 3600.0 == guest.fs.attr_timeout(entry.node)
     clear(guest)
     (folder / "one/new").touch()
     read(guest)
@@ -249,7 +249,7 @@ async def test_files_with_hard_links_are_looked_at_again_soon(guest: Guest, fold
     (folder / "one").touch()
     (folder / "two").hardlink_to(folder / "one")
     entry = await guest.entry("one")
-    assert (entry.entry_timeout, entry.attr_timeout) == (60.0, 1.0)
+    assert (entry.entry_timeout, entry.attr_timeout) == (3600.0, 1.0)
     assert guest.fs.attr_timeout(entry.node) == 1.0
 
 
