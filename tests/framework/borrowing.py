@@ -92,13 +92,16 @@ class SocketStream:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
+        self.over = asyncio.Event()
 
     def unread(self) -> bytes:
         return b""
 
     async def read(self) -> bytes:
         with contextlib.suppress(ConnectionError):
-            return await self._reader.read(1 << 16)
+            if data := await self._reader.read(1 << 16):
+                return data
+        self.over.set()
         return b""
 
     async def write(self, data: bytes | memoryview) -> None:

@@ -127,7 +127,10 @@ PURE = [
 IMPURE = {"asyncio", "socket", "subprocess"}
 
 # Test files that mirror no module.
-EXTRA_TESTS = {"wire/test_vectors.py", "network/test_attempts.py", "remote/test_killed.py"}
+EXTRA_TESTS = {
+    "wire/test_vectors.py", "network/test_attempts.py", "remote/test_killed.py", "runtime/test_attempts.py",
+    "runtime/test_attempts_bytes.py", "sandbox/test_lending_attempts.py",
+}  # fmt: skip
 # Modules without a test file of their own: interfaces, thin joints, and what needs a machine.
 COVERED_ELSEWHERE = {
     "testing/blob_suite.py": "tests/unit/remote/test_folder.py",

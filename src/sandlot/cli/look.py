@@ -94,8 +94,13 @@ def _status(info: SandboxInfo) -> str:
 
 
 def _command(info: SandboxInfo, whole: bool) -> str:
-    text = " ".join(info.record.command)
+    text = _plain(" ".join(info.record.command))
     return text if whole else text[:30]
+
+
+def _plain(text: str) -> str:
+    """Without what a terminal would obey: a guest that was lent a runtime may have chosen it."""
+    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 def _filter(text: str) -> tuple[str, str]:
@@ -251,7 +256,7 @@ def _show(event: Event, json_: bool) -> None:
     if json_:
         click.echo(json.dumps({**asdict(event), "time": when}))
         return
-    details = "".join(f" {key}={value}" for key, value in event.details.items())
+    details = _plain("".join(f" {key}={value}" for key, value in event.details.items()))
     click.echo(f"{when} {event.kind} {event.name} ({event.id}){details}")
 
 

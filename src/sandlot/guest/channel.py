@@ -75,6 +75,7 @@ class ChannelStream:
         self._discards = False
         self._readable = _Flag()
         self._writable = _Flag()
+        self.over = _Flag()  # set when nothing more will come, though some may be unread
 
     def unread(self) -> bytes:
         """Bytes that `read_message` took but did not need."""
@@ -97,11 +98,12 @@ class ChannelStream:
     def on_end(self) -> None:
         self._ended = True
         self._readable.set()
+        self.over.set()
 
     def on_reset(self, error: SandboxError | None) -> None:
-        self._ended = self._was_reset = True
+        self._was_reset = True
         self._error = error
-        self._readable.set()
+        self.on_end()
         self._writable.set()
 
     def on_writable(self) -> None:

@@ -6,10 +6,13 @@ section 13. Whatever comes from a guest is hostile: everything is bounded here.
 
 from __future__ import annotations
 
+import json
 import struct
+from collections.abc import Mapping
 from enum import IntEnum
+from typing import Any
 
-from sandlot.errors import GuestProtocolError
+from sandlot.errors import ConfigError, GuestProtocolError
 
 HEADER = struct.Struct("!BI")
 MAX_PAYLOAD = 65536
@@ -35,6 +38,19 @@ def frame(kind: Kind, payload: bytes = b"") -> bytes:
     if len(payload) > MAX_PAYLOAD:
         raise ValueError(f"a frame of {len(payload)} bytes")
     return HEADER.pack(kind, len(payload)) + payload
+
+
+def told(kind: Kind, what: Mapping[str, Any]) -> bytes:
+    """One frame that holds JSON.
+
+    Raises:
+        ConfigError: it is too long for one, as what a hostile peer calls a file may be.
+    """
+    # As UTF-8, which is half as long as escapes; bytes that are no text become escapes even so.
+    data = json.dumps(what, ensure_ascii=False).encode(errors="backslashreplace")
+    if len(data) > MAX_PAYLOAD:
+        raise ConfigError(f"the answer is longer than {MAX_PAYLOAD} bytes")
+    return frame(kind, data)
 
 
 def frames(kind: Kind, data: bytes) -> list[bytes]:

@@ -294,9 +294,10 @@ class Files:
         await _ask("write", self._fields(path, mode=mode, parents=parents), data=_bytes(data))
 
     async def list(self, path: str | os.PathLike[str] = ".") -> list[FileInfo]:
-        """What is in a folder."""
+        """What is in a folder, by name."""
         _, parts = await _ask("files", self._fields(path))
-        return [FileInfo(**json.loads(each)) for each in parts[_ITEM]]
+        found = [FileInfo(**json.loads(each)) for each in parts[_ITEM]]
+        return sorted(found, key=lambda info: info.path)
 
     async def mkdir(self, path: str | os.PathLike[str]) -> None:
         """Make a folder, and those above it."""

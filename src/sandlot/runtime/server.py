@@ -8,8 +8,7 @@ becomes of them when the guest goes away.
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import Any, Protocol
 
 from sandlot.errors import (
@@ -20,7 +19,7 @@ from sandlot.errors import (
     Refuse,
     SandboxError,
 )
-from sandlot.runtime.frames import FrameReader, Kind, frame, frames
+from sandlot.runtime.frames import FrameReader, Kind, frames, told
 from sandlot.runtime.requests import TAKES_INPUT, Request, parse_request
 
 MOST_AT_ONCE = 32
@@ -32,10 +31,19 @@ MOST_UNREAD = 4  # frames of input that the one who reads them has not taken
 TOLD = (ConfigError, ExecError, FileError, Refuse)
 
 
+class Over(Protocol):
+    """Whether nothing more will come from the guest."""
+
+    def wait(self) -> Awaitable[object]: ...
+
+
 class Stream(Protocol):
     """A stream of the guest's, as the channel has it."""
 
     async def read(self) -> bytes: ...
+
+    @property
+    def over(self) -> Over: ...
 
     async def write(self, data: bytes | memoryview) -> None: ...
 
@@ -100,6 +108,10 @@ class Conversation:
                 return
             self._waiting = self._reader.receive(data)
 
+    async def gone(self) -> None:
+        """Wait until the guest goes away, also while nobody takes what it sent."""
+        await self._stream.over.wait()
+
     async def inputs(self) -> AsyncIterator[bytes]:
         """What the guest sends with its request, until it says that this is all."""
         while payload := await self._input.get():
@@ -112,7 +124,7 @@ class Conversation:
 
     async def item(self, item: Mapping[str, Any]) -> None:
         """Send one thing of a list."""
-        await self._stream.write(frame(Kind.ITEM, json.dumps(item).encode()))
+        await self._stream.write(told(Kind.ITEM, item))
 
 
 class RuntimeServer:
@@ -157,10 +169,9 @@ class RuntimeServer:
                 stream.finish()
                 return
             answer = await self._answer(request, talk)
+            last = told(Kind.ANSWER, answer) if answer is not None else b""
         except (SandboxError, OSError) as error:
             last = _error(error)
-        else:
-            last = frame(Kind.ANSWER, json.dumps(answer).encode()) if answer is not None else b""
         if last:
             await stream.write(last)
         await _ended(stream)
@@ -170,16 +181,19 @@ class RuntimeServer:
         loop = asyncio.get_running_loop()
         work = loop.create_task(_handled(self._peers, request, talk))
         heard = loop.create_task(talk.listen(takes_input=isinstance(request, TAKES_INPUT)))
+        gone = loop.create_task(talk.gone())
+        tasks = (work, heard, gone)
         try:
-            await asyncio.wait({work, heard}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 return work.result()
-            heard.result()
+            if heard.done():
+                heard.result()
             return None
         finally:
-            for task in (work, heard):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(work, heard, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _handled(peers: Peers, request: Request, talk: Conversation) -> Mapping[str, Any]:
@@ -191,10 +205,11 @@ def _error(error: Exception) -> bytes:
     kind, message, hint = "SandboxError", "the host could not do it", ""
     if isinstance(error, (*TOLD, GuestProtocolError)) and isinstance(error, SandboxError):
         kind, message, hint = type(error).__name__, error.message, error.hint
-    told: dict[str, object] = {"error": kind, "message": message[:4096], "hint": hint[:1024]}
+    # No character takes more than six bytes, so that this fits a frame.
+    what: dict[str, object] = {"error": kind, "message": message[:4096], "hint": hint[:1024]}
     if isinstance(error, FileError):
-        told |= {"errno": error.errno or 0, "path": error.path[:4096]}
-    return frame(Kind.ERROR, json.dumps(told).encode())
+        what |= {"errno": error.errno or 0, "path": error.path[:4096]}
+    return told(Kind.ERROR, what)
 
 
 async def _ended(stream: Stream) -> None:

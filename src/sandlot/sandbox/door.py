@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from sandlot.errors import GuestProtocolError, Refuse, SandboxDied, SandboxError, WrongState
 from sandlot.guest.channel import BULK_CREDIT, Channel, ChannelStream
 from sandlot.guest.session import GuestSession
+from sandlot.runtime.caller import caller_id
 from sandlot.sandbox.faults import described, rebuilt
 from sandlot.wire.files import FileRequest, UpperLayer
 from sandlot.wire.messages import (
@@ -101,6 +102,7 @@ class Door:
 
     def _connect(self) -> None:
         assert self._listener is not None
+        caller_id.set("")  # whoever comes here is no guest, also when a guest had this one started
         try:
             sock, _ = self._listener.accept()
         except OSError:

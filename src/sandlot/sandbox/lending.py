@@ -120,10 +120,10 @@ class _Peer:
 
     @property
     def gone(self) -> bool:
-        """Whether somebody on the host has removed it."""
-        started = self.starting is None or self.starting.done()
-        there = self.sandbox is not None and self.sandbox.folder.path.exists()
-        return started and not there and self.ending is None
+        """Whether somebody on the host has removed it; one that was renamed is found again."""
+        if self.ending is not None or not (self.starting is None or self.starting.done()):
+            return False
+        return self.sandbox is None or not self.sandbox._found()
 
 
 class Lending:
@@ -258,10 +258,12 @@ class Lending:
                 await self._run_command(peer, sandbox)
             self._owner.event("lent", peer=sandbox.name)
         except BaseException as error:
-            if peer.sandbox is not None:
-                with contextlib.suppress(SandboxError, OSError):
+            try:
+                if peer.sandbox is not None:
                     await peer.sandbox.remove()
-            self._peers.pop(peer.share.name, None)
+                self._peers.pop(peer.share.name, None)
+            except (SandboxError, OSError):
+                pass  # something of it is left, so it counts until it is stopped
             if isinstance(error, Refuse):
                 raise  # a plugin's word
             if isinstance(error, SandboxError):
@@ -454,7 +456,8 @@ async def _file(sandbox: Sandbox, request: OfFile, talk: Conversation) -> dict[s
     elif isinstance(request, WriteFile):
         await files.write(path, talk.inputs(), mode=request.mode, parents=request.parents)
     elif isinstance(request, ListFiles):
-        for info in await files.list(path):
+        # As they come: a peer may have more of them than the host could hold.
+        async for info in files._entries(path, 0, None):
             await talk.item(
                 {
                     "path": info.path, "type": info.type, "size": info.size, "mode": info.mode,

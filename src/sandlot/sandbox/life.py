@@ -124,6 +124,19 @@ class Life(Looking):
         except StateError:
             return True
 
+    def _found(self) -> bool:
+        """Whether it exists; under its new name from now on, if somebody has renamed it."""
+        if self._is_there():
+            return True
+        try:
+            folder = self._host.sandboxes.find(self.id)
+            record = folder.record()
+        except SandboxError:
+            return False
+        if record.id == self.id:
+            self._folder, self._record = folder, record
+        return record.id == self.id
+
     async def _owner_hangs(self, kill: bool) -> None:
         """A keeper that does not answer may be killed: it is ours. Another program is its user's."""
         state = self._folder.run_state()

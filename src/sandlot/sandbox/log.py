@@ -101,3 +101,38 @@ def last_lines(entries: Iterable[LogEntry], count: int) -> list[LogEntry]:
         if rest:
             kept.appendleft(replace(first, data=rest))
     return list(kept) if count else []
+
+
+class Tail:
+    """The last `count` lines of a log in two readings, so that nothing of it is held: first `count`
+    each entry, then `cut` each."""
+
+    def __init__(self, count: int) -> None:
+        self._wanted = count
+        self._lines = 0
+        self._ends = True
+        self._drop: int | None = None
+        self.entries = 0
+
+    def count(self, entry: LogEntry) -> None:
+        """One entry of the first reading."""
+        self.entries += 1
+        self._lines += entry.data.count(b"\n")
+        self._ends = entry.data.endswith(b"\n")
+
+    def cut(self, entry: LogEntry) -> LogEntry | None:
+        """What is shown of an entry of the second reading, or None."""
+        if self._drop is None:
+            unfinished = bool(self.entries) and not self._ends
+            self._drop = max(0, self._lines + unfinished - self._wanted)
+        if not self._wanted:
+            return None
+        if not self._drop:
+            return entry
+        lines = entry.data.count(b"\n")
+        if lines < self._drop:
+            self._drop -= lines
+            return None
+        rest = entry.data.split(b"\n", self._drop)[-1]
+        self._drop = 0
+        return replace(entry, data=rest) if rest else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
 from sandlot.engine.base import MachineStats
@@ -16,7 +17,7 @@ from sandlot.sandbox.host import Host
 from sandlot.sandbox.job import Job
 from sandlot.sandbox.listing import SandboxInfo
 from sandlot.sandbox.log import LIMIT as OUTPUT_LIMIT
-from sandlot.sandbox.log import LogEntry, follow_log, last_lines, read_log
+from sandlot.sandbox.log import LogEntry, Tail, follow_log, read_log
 from sandlot.sandbox.metrics import Metrics, combine
 from sandlot.state.events import Event
 from sandlot.state.lock import FileLock
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
     from sandlot.sandbox.network import SandboxNetwork
     from sandlot.sandbox.owner import Owner
     from sandlot.secrets import Secret
+
+
+async def _let_others(number: int) -> None:
+    """A log may be long, and be read by who wants to keep this program busy."""
+    if not number % 64:
+        await asyncio.sleep(0)
 
 
 class Looking:
@@ -172,16 +179,26 @@ class Looking:
             console: what the kernel's console said instead.
         """
         path = self._folder.console if console else self._folder.log
+        seen = count()
         if tail is not None:
-            for entry in last_lines(read_log(path, since=since), tail):
-                yield entry
-            since = max(since, time.time())
+            last = Tail(tail)
+            for entry in read_log(path, since=since):
+                await _let_others(next(seen))
+                last.count(entry)
+            now = time.time()
+            for entry in islice(read_log(path, since=since), last.entries):
+                await _let_others(next(seen))
+                if (cut := last.cut(entry)) is not None:
+                    yield cut
+            since = max(since, now)
         if not follow:
             for entry in () if tail is not None else read_log(path, since=since):
+                await _let_others(next(seen))
                 yield entry
             return
         running = True
         for piece in follow_log(path, since=since):
+            await _let_others(next(seen))
             if piece is not None:
                 yield piece
             elif not running:

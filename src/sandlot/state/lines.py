@@ -27,29 +27,42 @@ def follow_lines(path: Path) -> Iterator[bytes | None]:
 
 
 def _lines(path: Path, *, follow: bool) -> Iterator[bytes | None]:
-    with contextlib.suppress(FileNotFoundError), older(path).open("rb") as old:
-        yield from old.read().split(b"\n")[:-1]
-    file: BinaryIO | None = None
-    rest = b""
+    # Line by line: who reads slowly, or never, is not to hold all of it.
+    file, old = _opened(path), _opened(older(path))
     try:
+        if old is not None:
+            if file is None or not os.path.sameopenfile(old.fileno(), file.fileno()):
+                yield from (line[:-1] for line in old if line.endswith(b"\n"))
+            old.close()
+        rest = b""
         while True:
-            if file is None:
-                with contextlib.suppress(FileNotFoundError):
-                    file = path.open("rb")
-            if file is not None:
-                *lines, rest = (rest + file.read()).split(b"\n")
-                yield from lines
+            file = file or _opened(path)
+            for line in file or ():
+                rest += line
+                if rest.endswith(b"\n"):
+                    yield rest[:-1]
+                    rest = b""
             if not follow:
                 return
             yield None
             if file is not None and _rotated(path, file):
-                *lines, rest = (rest + file.read()).split(b"\n")
-                yield from lines
+                for line in file:
+                    rest += line
+                    if rest.endswith(b"\n"):
+                        yield rest[:-1]
+                        rest = b""
                 file.close()
                 file, rest = None, b""
     finally:
-        if file is not None:
-            file.close()
+        for each in (file, old):
+            if each is not None:
+                each.close()
+
+
+def _opened(path: Path) -> BinaryIO | None:
+    with contextlib.suppress(FileNotFoundError):
+        return path.open("rb")
+    return None
 
 
 def _rotated(path: Path, file: BinaryIO) -> bool:

@@ -33,6 +33,9 @@ class FakeSandbox:
         world.alive.add(self.name)
         world.most = max(world.most, len(world.alive))
 
+    def _found(self) -> bool:
+        return bool(self.folder.path.exists())
+
     async def start(self) -> None:
         self.world.callers.append(caller_id.get())
         await self.world.may_start.wait()
