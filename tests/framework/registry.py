@@ -50,9 +50,10 @@ class RealRegistry:
 
 @contextlib.contextmanager
 def real_registry(
-    folder: Path, *, tls: tuple[Path, Path] | None = None, auth: str = ""
+    folder: Path, *, tls: tuple[Path, Path] | None = None, auth: str = "", removes: bool = True
 ) -> Iterator[RealRegistry]:  # fmt: skip
-    """Run a registry on a free port of loopback; `auth` is the `auth` section of its settings."""
+    """Run a registry on a free port of loopback; `auth` is the `auth` section of its settings, and
+    `removes` whether manifests can be removed."""
     folder.mkdir(parents=True, exist_ok=True)
     storage, log = folder / "storage", folder / "log"
     for _ in range(5):  # somebody else may take the port before it does
@@ -61,7 +62,7 @@ def real_registry(
             host = f"127.0.0.1:{free.getsockname()[1]}"
         lines = [
             "version: 0.1", "log: {level: info}",
-            f"storage: {{filesystem: {{rootdirectory: {storage}}}, delete: {{enabled: true}}}}",
+            f"storage: {{filesystem: {{rootdirectory: {storage}}}, delete: {{enabled: {str(removes).lower()}}}}}",
             f"http: {{addr: {host}" + (f", tls: {{certificate: {tls[0]}, key: {tls[1]}}}" if tls else "") + "}",
         ]  # fmt: skip
         settings = folder / "config.yml"

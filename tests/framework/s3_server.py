@@ -125,8 +125,8 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
         start("ceph-mon", "-i", "a")
         run("ceph-osd", "-i", "0", "--mkfs")
         run("ceph", "osd", "new", (folder / "osd" / "fsid").read_text().strip(), "0")
-        # By itself it says so when it starts, and ends when it is quicker than what it needs for it.
-        run("ceph", "osd", "crush", "add", "osd.0", "1", "root=default")
+        # By itself it does this before it knows the monitor well enough, and ends now and then.
+        run("ceph", "osd", "crush", "add", "0", "1.0", "root=default")
         start("ceph-osd", "-i", "0")
         start("radosgw", "-n", "client.rgw")
         server = S3Server(f"http://127.0.0.1:{port}")

@@ -97,7 +97,16 @@ PURE = [
     ),
     *(
         SOURCE / "remote" / f"{name}.py"
-        for name in ("address", "ballots", "chunking", "index", "manifest", "place", "store")
+        for name in (
+            "address",
+            "artifact",
+            "ballots",
+            "chunking",
+            "index",
+            "manifest",
+            "place",
+            "store",
+        )
     ),
     *(SOURCE / "snapshot" / f"{name}.py" for name in ("checking", "layout", "sparse")),
     *sorted(SOURCE.glob("filesystem/fuse/*.py")),
@@ -199,6 +208,7 @@ COVERED_ELSEWHERE = {
     "sandbox/network.py": "tests/vm/test_network.py",
     "sandbox/disks.py": "tests/vm/test_volumes_named.py",
     "sync/volumes.py": "tests/unit/sync/test_facade.py",
+    "sync/remotes.py": "tests/unit/sync/test_facade.py",
     "times.py": "tests/unit/sandbox/test_sizes.py",
     "sandbox/reach.py": "tests/vm/test_network.py",
     "sync/network.py": "tests/unit/sync/test_facade.py",

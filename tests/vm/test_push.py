@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sandlot import RemoteConflict, Sandbox, Snapshot
+from sandlot import ConfigError, RemoteConflict, Sandbox, SecretUnavailable, Snapshot
 from sandlot.remote.keys import new_key_file, read_key_file
 from sandlot.remote.opening import open_store
 from sandlot.sandbox.host import Host
@@ -174,3 +174,68 @@ async def test_programs_go_on_elsewhere(image: str, tmp_path: Path, elsewhere: E
     found = await elsewhere.run(GOES_ON, address)
     assert 0 < found["count"] <= saved + 10_000
     assert found["said"].split() == ["1", "2", "goes-on"]
+
+
+def sandlot(*words: str) -> str:
+    """What the command says, from a program of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sandlot.cli.main", *words], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+async def test_by_other_programs_running_and_stopped(image: str, tmp_path: Path, key: Path) -> None:
+    """One that lives by itself is pushed by the command, while it runs and when it is stopped."""
+    address = str(tmp_path / "remote")
+    sb = await Sandbox.create("by-itself", image=image, memory="512M", detached=True)
+    made = [sb.id]
+
+    async def said(*words: str) -> str:
+        return await asyncio.to_thread(sandlot, *words)
+
+    try:
+        await sb.exec(
+            "echo one > /root/kept; head -c 24M /dev/urandom > /root/big; sync", check=True
+        )
+        assert await said("push", "-q", "by-itself", address) == "by-itself@1"
+        pushed = json.loads(await said("push", "--memory", "--json", "-q", "by-itself", address))
+        assert pushed["version"] == 2
+        # What was removed, and its blocks given back, moves no more.
+        await sb.exec("rm /root/big; sync; fstrim / || true; echo two > /root/kept", check=True)
+        await sb.stop()
+        third = json.loads(await said("push", "--json", "-q", "by-itself", address))
+        assert third["version"] == 3 and third["moved"] < 8 << 20
+        assert not (await Snapshot.list())
+        listed = json.loads(await said("remote", "ls", "--json", address))
+        assert [v["version"] for v in listed[0]["versions"]] == [1, 2, 3]
+        for source, kept in (("by-itself@1", "one"), ("by-itself@2", "one"), ("by-itself", "two")):
+            name = source.replace("@", "-") + "-x"
+            made.append(await said("pull", "-q", "--start", "-n", name, source, address))
+            assert await said("exec", name, "cat", "/root/kept") == kept
+    finally:
+        for each in made:
+            await (await Sandbox.get(each)).remove()
+
+
+async def test_values_of_secrets_stay_here(image: str, tmp_path: Path, key: Path) -> None:
+    """Whoever pulls gives them again; the programs' placeholders are the same."""
+    address = str(tmp_path / "remote")
+    value = "s3cret-value-of-the-first-machine"
+    async with Sandbox.create(
+        "with-secret", image=image, memory="512M", secrets={"API_KEY": (value, "api.example.com")}
+    ) as sb:
+        placeholder = (await sb.exec("echo $API_KEY > /root/kept; cat /root/kept")).text.strip()
+        await sb.push(address, memory=True)
+    with pytest.raises(SecretUnavailable, match="API_KEY"):
+        await Sandbox.pull(address)
+    assert "with-secret" not in [info.record.name for info in await Sandbox.list()]
+    given = {"API_KEY": ("another", "api.example.com")}
+    async with Sandbox.pull(address, secrets=given) as back:
+        assert (await back.exec("echo $API_KEY; cat /root/kept")).text.split() == [placeholder] * 2
+    with pytest.raises(ConfigError, match="had no secret OTHER"):
+        await Sandbox.pull(address, secrets={"OTHER": ("x", "api.example.com")})
+    async with open_store(address) as store:
+        async for blob in store.list():
+            assert value.encode() not in await store.get(blob.key)

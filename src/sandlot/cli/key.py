@@ -87,10 +87,14 @@ def ls(file: str | None, json_: bool, remote: str | None) -> None:
 @click.option(
     "--passphrase-file", metavar="FILE", help="Let the passphrase in this file open it from now on."
 )
+@click.option(
+    "--fingerprint", metavar="HEX", default="",
+    help="That of the remote's keys, where nothing else proves that they are right.",
+)  # fmt: skip
 @click.argument("remote", default="")
 def rotate(
     add: tuple[str, ...], remove: tuple[str, ...], file: str | None, passphrase_file: str | None,
-    remote: str,
+    fingerprint: str, remote: str,
 ) -> None:  # fmt: skip
     """Encrypt the keys of REMOTE anew, to other recipients, and print these.
 
@@ -101,7 +105,9 @@ def rotate(
 
     passphrase = read_passphrase(Path(passphrase_file)) if passphrase_file else None
     readers = asyncio.run(
-        Remote(remote, key=file).rotate(add=add, remove=remove, passphrase=passphrase)
+        Remote(remote, key=file, fingerprint=fingerprint).rotate(
+            add=add, remove=remove, passphrase=passphrase
+        )
     )
     for each in readers.recipients:
         click.echo(each)

@@ -11,6 +11,7 @@ import click
 
 from sandlot.cli.options import environment, labels, network_of, reach_options, secrets_of
 from sandlot.cli.output import Progress, ago, as_json, human_size, table
+from sandlot.errors import ConfigError, KeyMissing, RemoteNotFound
 
 if TYPE_CHECKING:
     from sandlot.remote.remote import Remote
@@ -25,6 +26,13 @@ def _remote_options(function: F) -> F:
         click.option("--rate", metavar="SIZE", help="Move at most so much a second, such as 2M."),
         click.option(
             "--passphrase-file", metavar="FILE", help="A passphrase that opens the remote too."
+        ),
+        click.option(
+            "--fingerprint",
+            metavar="HEX",
+            default="",
+            help="That of the remote's keys, as `sandlot key ls` tells it elsewhere: needed once "
+            "where your key was only added to them.",
         ),
         click.option("--key", metavar="FILE", help="The key file; SANDLOT_KEY otherwise."),
         click.option(
@@ -48,7 +56,7 @@ def _remote(address: str, options: dict[str, Any]) -> Remote:
     return Remote(
         address, key=options["key"], rate=options["rate"],
         passphrase=read_passphrase(Path(file)) if file else None,
-        recipients=options.get("recipient", ()),
+        recipients=options.get("recipient", ()), fingerprint=options["fingerprint"],
     )  # fmt: skip
 
 
@@ -100,7 +108,6 @@ def push(what: str, to: str, json_: bool, **options: Any) -> None:
 
 
 async def _push(what: str, to: str, progress: Progress, options: dict[str, Any]) -> Pushed:
-    from sandlot.errors import ConfigError
     from sandlot.remote.address import is_address
     from sandlot.remote.place import parse_place
 
@@ -162,6 +169,10 @@ def pull(source: str, remote: str, **options: Any) -> None:
     progress = Progress(delay=0.5)
     try:
         made = asyncio.run(_pull(source, remote, progress, options))
+    except (ConfigError, KeyMissing, RemoteNotFound) as error:
+        if not remote and "/" not in source and "@" not in source:
+            error.hint += f"; an image is fetched with `sandlot image pull {source}`"
+        raise
     finally:
         progress.close()
     click.echo(f"sandlot: pulled as {made.name}", err=True)

@@ -7,6 +7,9 @@ in the remote, encrypted by age to everybody who may read:
     {"format": 1, "ring": ID, "to": [{"age": BASE64} | {"passphrase": BASE64}, ...],
      "endorsed": [MAC, ...], "recipients": [RECIPIENT, ...]}
 
+A passphrase is stretched by scrypt, and the ring sealed by AES-256-GCM under the outcome: 16 bytes
+of salt, 12 of nonce, the rest.
+
 age does not say who encrypted: a store could put a ring of its own there, for us to push with. So
 each holder of an identity who wraps a ring endorses it with a MAC whose key comes from the identity,
 and a machine keeps what ring it saw at an address (known.py).
@@ -24,9 +27,12 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sandlot.errors import ConfigError, KeyMissing, RemoteDamaged, StateError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 FORMAT = 1
 MAX_RINGS = 1 << 20
@@ -34,6 +40,11 @@ MAX_RINGS = 1 << 20
 MOST_RECIPIENTS = 100
 _MARK = "AGE-SECRET-KEY-1"
 _SECRET = 32
+SCRYPT_N = 1 << 17
+"""The work of a passphrase: 128 MiB of memory. Fixed, unlike age's, which measures how quick this
+machine is now, and then refuses on a slower or busier one what it made on another."""
+_SALT = 16
+_BOUND = b"sandlot ring by passphrase v1"
 
 
 @dataclass(frozen=True)
@@ -203,7 +214,7 @@ def wrap(
         public = [pyrage.x25519.Recipient.from_str(each) for each in everybody]
         to.append({"age": base64.b64encode(pyrage.encrypt(plain, public)).decode()})
     if keys.passphrase:
-        sealed = pyrage.passphrase.encrypt(plain, keys.passphrase)
+        sealed = _with_passphrase(plain, keys.passphrase)
         to.append({"passphrase": base64.b64encode(sealed).decode()})
     else:
         to += kept
@@ -233,8 +244,7 @@ def unwrap(data: bytes, keys: Keys) -> Opened:
             with contextlib.suppress(pyrage.DecryptError):
                 plain = pyrage.decrypt(_bytes(each["age"]), mine)
         elif "passphrase" in each and keys.passphrase:
-            with contextlib.suppress(pyrage.DecryptError):
-                plain = pyrage.passphrase.decrypt(_bytes(each["passphrase"]), keys.passphrase)
+            plain = _by_passphrase(_bytes(each["passphrase"]), keys.passphrase)
         if plain is None:
             continue
         ring = _ring(plain, document["ring"])
@@ -249,6 +259,31 @@ def unwrap(data: bytes, keys: Keys) -> Opened:
         hint="have its owner add yours: `sandlot key rotate --recipient` with what "
         "`sandlot key ls` shows" + ("; or give the passphrase" if "passphrase" in kinds else ""),
     )
+
+
+def _stretched(passphrase: str, salt: bytes) -> AESGCM:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    key = hashlib.scrypt(
+        passphrase.encode(), salt=salt, n=SCRYPT_N, r=8, p=1, maxmem=2 * 128 * 8 * SCRYPT_N,
+        dklen=32,
+    )  # fmt: skip
+    return AESGCM(key)
+
+
+def _with_passphrase(plain: bytes, passphrase: str) -> bytes:
+    salt, nonce = os.urandom(_SALT), os.urandom(12)
+    return salt + nonce + _stretched(passphrase, salt).encrypt(nonce, plain, _BOUND)
+
+
+def _by_passphrase(sealed: bytes, passphrase: str) -> bytes | None:
+    from cryptography.exceptions import InvalidTag
+
+    salt, nonce = sealed[:_SALT], sealed[_SALT : _SALT + 12]
+    try:
+        return _stretched(passphrase, salt).decrypt(nonce, sealed[_SALT + 12 :], _BOUND)
+    except (InvalidTag, ValueError):
+        return None
 
 
 def readers(data: bytes) -> tuple[str, ...]:

@@ -15,15 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import email.utils
-import hashlib
-import json
 import os
 import random
 import ssl
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -31,51 +26,46 @@ from sandlot.errors import (
     BlobChanged,
     BlobNotFound,
     CertificateRefused,
-    ConfigError,
     ConnectionFailed,
     RegistryError,
     RemoteFull,
     RemoteRefused,
     RemoteUnreachable,
 )
-from sandlot.image.digest import digest_of, is_digest
-from sandlot.image.manifest import OCI_MANIFEST
+from sandlot.image.digest import digest_of
 from sandlot.image.registry.artifacts import ArtifactClient
 from sandlot.image.registry.certificates import certificate_folders, make_context
 from sandlot.image.registry.credentials import AuthFiles
 from sandlot.image.registry.keychain import Keychain
 from sandlot.image.registry.registries import Registries
 from sandlot.image.registry.transport import Transport
-from sandlot.remote.ballots import LONGEST_NAME, Board, agree, decided_name, is_removal, new_value
+from sandlot.remote.artifact import (
+    EMPTY,
+    EMPTY_KIND,
+    KIND,
+    Artifact,
+    descriptor,
+    manifest_of,
+    may_begin,
+    names_of,
+    parse_artifact,
+    retagged,
+    sorted_out,
+    tag_of,
+    version_of,
+)
+from sandlot.remote.ballots import Board, agree, decided_name, is_removal, new_value
 from sandlot.remote.patience import Clock
 from sandlot.remote.store import Blob, BlobStore, check_blob, check_key, check_span, split_prefix
 
 T = TypeVar("T")
 
-KIND = "application/vnd.sandlot.blob.v1"
-EMPTY_KIND = "application/vnd.oci.empty.v1+json"
-EMPTY = b"{}"
-KEY, TAG, REMOVED = "dev.sandlot.key", "dev.sandlot.tag", "dev.sandlot.removed"
-CREATED = "org.opencontainers.image.created"
-LONGEST_KEY = 128 - LONGEST_NAME
 KEPT = 3
 """Decided versions that stay, so that none is missed by who lists while another is decided."""
 AT_ONCE = 8
 LOOKS = 20
 """How often what a tag names is looked for when it is not there yet."""
 _BUSY = (404, 408, 425, 429)
-
-
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """What a manifest of ours says. `digest` is its own, `content` that of the blob in it."""
-
-    key: str
-    digest: str
-    content: str
-    size: int
-    modified: float | None
-    removed: bool
 
 
 class OciStore(BlobStore):
@@ -121,11 +111,11 @@ class OciStore(BlobStore):
     async def list(self, prefix: str = "") -> AsyncIterator[Blob]:
         split_prefix(prefix)
         with self._telling(f"list {prefix or 'what is there'}"):
-            plain, boards = _sorted_out(await self._client.all_tags())
-        looks = [partial(self._plain, tag) for tag in plain if _may_begin(tag, prefix)]
+            plain, boards = sorted_out(await self._client.all_tags())
+        looks = [partial(self._plain, tag) for tag in plain if may_begin(tag, prefix)]
         looks += [
             partial(self._version, tag, board)
-            for tag, board in boards.items() if _may_begin(tag, prefix)
+            for tag, board in boards.items() if may_begin(tag, prefix)
         ]  # fmt: skip
         for start in range(0, len(looks), AT_ONCE):
             for artifact in await _all([look() for look in looks[start : start + AT_ONCE]]):
@@ -158,14 +148,14 @@ class OciStore(BlobStore):
         if artifact is None:
             raise self._missing(key)
         data = await self._content(artifact.content, artifact.size, 0, None)
-        return data, _version_of(board) or ""
+        return data, version_of(board) or ""
 
     async def replace(self, key: str, data: bytes, expected: str | None) -> str:
         check_blob(key, data)
         tag = tag_of(key)
         with self._telling(f"replace {key}"):
             board = await self._board(tag)
-            if _version_of(board) != expected:
+            if version_of(board) != expected:
                 raise self._changed(key)
             number, own = board.last + 1, new_value()
             if await self._agree(key, tag, number, own, data) != own:
@@ -205,13 +195,19 @@ class OciStore(BlobStore):
     ) -> None:  # fmt: skip
         """Tag an artifact with a blob, or with none."""
         if not self._has_empty:
-            if not await self._client.has_blob(digest_of(EMPTY)):
-                await self._client.push_blob(EMPTY)
+            digest = digest_of(EMPTY)
+            if not await self._client.has_blob(digest):
+                await self._client.push_blob(EMPTY, digest)
             self._has_empty = True
-        layer, created = _descriptor(EMPTY, EMPTY_KIND), ""
+        layer, created = descriptor(EMPTY, EMPTY_KIND), ""
         if data is not None:
-            layer, created = _descriptor(data, KIND), await self._client.push_blob(data)
+            layer, created = await self._push_blob(data)
         await self._client.push_manifest(tag, manifest_of(tag, key, layer, created, removed))
+
+    async def _push_blob(self, data: bytes) -> tuple[dict[str, object], str]:
+        """What a manifest says of it, and the registry's date."""
+        layer = await asyncio.to_thread(descriptor, data, KIND)  # digests of MiB take their time
+        return layer, await self._client.push_blob(data, str(layer["digest"]))
 
     async def _remove(self, tag: str, artifact: Artifact) -> None:
         try:
@@ -233,7 +229,7 @@ class OciStore(BlobStore):
             except RemoteUnreachable as error:
                 error.received, error.pin = bytes(got), f"{digest} {size}"
                 raise
-        if wanted == size and digest_of(got) != digest:
+        if wanted == size and await asyncio.to_thread(digest_of, got) != digest:
             raise RemoteUnreachable(
                 f"{self.address} sent another blob than {digest}", address=self.address,
                 hint="try again; when that does not help, the registry or a proxy is broken",
@@ -275,8 +271,7 @@ class OciStore(BlobStore):
     async def _agree(self, key: str, tag: str, number: int, own: str, data: bytes) -> str | None:
         if number == 1:
             await self._push(f"{tag}R", key, None)
-        created = await self._client.push_blob(data)
-        layer = _descriptor(data, KIND)
+        layer, created = await self._push_blob(data)
         store = self
 
         class Tags:
@@ -319,7 +314,7 @@ class OciStore(BlobStore):
         """Remove versions that nobody needs any more, as they stood on the board before."""
         names = [
             name for old in {*board.promised, *board.accepted, *board.decided}
-            if old <= number - KEPT for name in _names_of(board, old)
+            if old <= number - KEPT for name in names_of(board, old)
         ]  # fmt: skip
 
         async def remove(name: str) -> None:
@@ -369,123 +364,6 @@ class OciStore(BlobStore):
             raise RemoteRefused(message, hint=error.hint, address=self.address) from error
 
 
-# Section: tags and manifests
-
-
-def tag_of(key: str) -> str:
-    """The tag of a key.
-
-    >>> tag_of("packs/0a/0a1b")
-    'packsS0aS0a1b'
-    """
-    tag = key.replace("/", "S")
-    if len(tag) <= LONGEST_KEY:
-        return tag
-    return f"X{hashlib.sha256(key.encode()).hexdigest()[:40]}"
-
-
-def _may_begin(tag: str, prefix: str) -> bool:
-    return tag.startswith(("X", prefix.replace("/", "S")))
-
-
-def _sorted_out(tags: list_of[str]) -> tuple[list_of[str], dict[str, Board]]:
-    """The tags of what was put, and the boards of what was replaced by theirs."""
-    plain, names = [], dict[str, list_of[str]]()
-    for tag in tags:
-        key, v, rest = tag.partition("V")
-        if v:
-            names.setdefault(key, []).append(v + rest)
-        elif not tag.endswith("R"):
-            plain.append(tag)
-    return plain, {key: Board.read(each) for key, each in names.items()}
-
-
-def _names_of(board: Board, number: int) -> list_of[str]:
-    begin = f"V{number:09d}"
-    names = [f"{begin}P{each.round:06d}{each.who}" for each in board.promised.get(number, ())]
-    names += [
-        f"{begin}A{each.round:06d}{each.who}{value}"
-        for each, value in board.accepted.get(number, {}).items()
-    ]
-    if number in board.decided:
-        names.append(decided_name(number, board.decided[number]))
-    return names
-
-
-def _version_of(board: Board) -> str | None:
-    if not board.last or is_removal(board.decided[board.last]):
-        return None
-    return f"{board.last}.{board.decided[board.last]}"
-
-
-def _descriptor(data: bytes, kind: str) -> dict[str, object]:
-    return {"mediaType": kind, "digest": digest_of(data), "size": len(data)}
-
-
-def manifest_of(
-    tag: str, key: str, layer: Mapping[str, object], created: str, removed: bool
-) -> bytes:
-    """A manifest with one blob. `created` is the registry's date, as in its headers.
-
-    No two tags have the same one: who removes it removes no other.
-    """
-    notes = {KEY: key, TAG: tag}
-    with contextlib.suppress(ValueError, TypeError):
-        notes[CREATED] = email.utils.parsedate_to_datetime(created).isoformat()
-    if removed:
-        notes[REMOVED] = "true"
-    return json.dumps(
-        {
-            "schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": KIND,
-            "config": _descriptor(EMPTY, EMPTY_KIND), "layers": [layer], "annotations": notes,
-        },
-        separators=(",", ":"), sort_keys=True,
-    ).encode()  # fmt: skip
-
-
-def retagged(manifest: bytes, tag: str) -> bytes:
-    """The same for another tag."""
-    document = json.loads(manifest)
-    document["annotations"][TAG] = tag
-    return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
-
-
-def parse_artifact(manifest: bytes) -> Artifact | None:
-    """What a manifest says, None when it is none of ours."""
-    try:
-        document: Any = json.loads(manifest)
-        notes, layer = document["annotations"], document["layers"][0]
-        key, content, size = notes[KEY], layer["digest"], layer["size"]
-        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-            return None
-        if not isinstance(content, str) or not is_digest(content) or not isinstance(key, str):
-            return None
-        check_key(key)
-        removed = notes.get(REMOVED) == "true"
-        if not removed and layer["mediaType"] not in (KIND, EMPTY_KIND):
-            return None
-        return Artifact(
-            key, digest_of(manifest), content, size, _seconds(notes.get(CREATED)), removed
-        )
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        IndexError,
-        AttributeError,
-        RecursionError,
-        ConfigError,
-    ):
-        return None
-
-
-def _seconds(text: object) -> float | None:
-    try:
-        return datetime.fromisoformat(text).timestamp() if isinstance(text, str) else None
-    except (ValueError, OverflowError):
-        return None
-
-
 async def _all(work: Sequence[Coroutine[Any, Any, T]]) -> Sequence[T]:
     """All results; the first error ends the others."""
     try:
@@ -494,7 +372,3 @@ async def _all(work: Sequence[Coroutine[Any, Any, T]]) -> Sequence[T]:
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]
-
-
-list_of = list
-"""The class has a method of that name."""

@@ -60,17 +60,21 @@ class Remote:
         passphrase: opens it too; it goes through scrypt.
         recipients: who else may read what is pushed, when this makes the remote.
         rate: bytes in a second, or text such as `"2M"`, that are moved at most.
+        fingerprint: of the remote's keys, as somebody told it who pushes there. It is needed once on
+            each machine whose key only was added to them as a recipient: nothing else proves that
+            they are not the store's own.
     """
 
     def __init__(
         self, address: str = "", *, key: str | os.PathLike[str] | None = None,
         passphrase: str | None = None, recipients: Sequence[str] = (),
-        rate: int | str | None = None,
+        rate: int | str | None = None, fingerprint: str = "",
     ) -> None:  # fmt: skip
         self._address = address
         self._key = key
         self._passphrase = passphrase
         self._recipients = [checked_recipient(each) for each in recipients]
+        self._fingerprint = fingerprint
         self._rate = parse_size(rate, "rate") if rate is not None else 0
 
     def __repr__(self) -> str:
@@ -100,8 +104,15 @@ class Remote:
             raise
 
     @contextlib.asynccontextmanager
-    async def open(self, *, create: bool = False) -> AsyncIterator[Repository]:
-        """The open remote, for the calls of this program."""
+    async def open(
+        self, *, create: bool = False, looking: bool = False
+    ) -> AsyncIterator[Repository]:
+        """The open remote, for the calls of this program.
+
+        Args:
+            create: make it, if nothing was ever pushed there.
+            looking: only to see who can open it.
+        """
         settings = Settings.read()
         keys = self.keys()
         store = open_store(find_remote(self._address, settings))
@@ -111,7 +122,7 @@ class Remote:
             with blamed(store.address):
                 yield await open_repository(
                     store, keys, StatePaths.of(settings).remotes, create=create,
-                    recipients=self._recipients,
+                    recipients=self._recipients, fingerprint=self._fingerprint, looking=looking,
                 )  # fmt: skip
 
     async def list(self) -> list[PushedName]:
@@ -150,7 +161,7 @@ class Remote:
 
     async def readers(self) -> Readers:
         """Who can open it."""
-        async with self.open() as repository:
+        async with self.open(looking=True) as repository:
             opened = repository.opened
             return Readers(
                 opened.ring.fingerprint, opened.recipients, opened.passphrase, opened.endorsed

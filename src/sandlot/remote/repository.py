@@ -224,7 +224,7 @@ class Repository:
 
 async def open_repository(
     store: BlobStore, keys: Keys, state: Path, *, create: bool = False,
-    recipients: Sequence[str] = (),
+    recipients: Sequence[str] = (), fingerprint: str = "", looking: bool = False,
 ) -> Repository:  # fmt: skip
     """Open what is in a store.
 
@@ -233,6 +233,8 @@ async def open_repository(
         keys: what opens its ring.
         state: the folder for what this machine knows of remotes.
         create: make a ring when there is none, for these keys and `recipients`.
+        fingerprint: that of the ring, as somebody told it who knows.
+        looking: only to see whose ring it is: one that nothing proves is opened too.
 
     Raises:
         RemoteNotFound: nothing was ever pushed there.
@@ -259,8 +261,24 @@ async def open_repository(
     else:
         opened = await asyncio.to_thread(_unwrapped, data, keys, store.address)
     known = Known(state, opened.ring.id)
-    known.check_ring(store.address, opened.ring.fingerprint)
-    known.note_ring(store.address, opened.ring.fingerprint)
+    found = opened.ring.fingerprint
+    seen = known.check_ring(store.address, found)
+    if fingerprint and fingerprint != found:
+        raise RemoteDamaged(
+            f"{store.address}: its ring of keys has the fingerprint {found}, not {fingerprint[:40]}",
+            hint="somebody may have put another one there; ask who made it",
+            address=store.address,
+        )
+    if not (seen or fingerprint or opened.endorsed or looking):
+        raise KeyMissing(
+            f"{store.address}: nothing proves that its keys are not the store's own: they have the"
+            f" fingerprint {found}",
+            hint="compare it with what `sandlot key ls REMOTE` says on a machine that pushes there,"
+            f" and give it once: --fingerprint {found}",
+            address=store.address,
+        )
+    if not looking:
+        known.note_ring(store.address, found)
     return Repository(store, Sealer(opened.ring), known, opened)
 
 

@@ -259,7 +259,12 @@ class SftpDisk(Disk):
             return connection, await connection.start_sftp_client()
         except (OSError, asyncssh.Error) as error:
             connection.abort()
-            if isinstance(error, asyncssh.ChannelOpenError):
+            # Where the connection broke off it is an error of channels too, of another code.
+            lacks = (
+                asyncssh.OPEN_REQUEST_SESSION_FAILED,
+                asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED,
+            )
+            if isinstance(error, asyncssh.ChannelOpenError) and error.code in lacks:
                 raise self._refused(
                     "the server has no SFTP", "enable it in its sshd_config"
                 ) from error

@@ -15,6 +15,7 @@ from sandlot.sync.fleets import Fleet
 from sandlot.sync.images import ImageStore, build_image
 from sandlot.sync.network import SandboxNetwork
 from sandlot.sync.processes import Attachment, InputStream, Job, OutputStream, Process
+from sandlot.sync.remotes import Remote
 from sandlot.sync.snapshots import Pool, Snapshot
 from sandlot.sync.volumes import SandboxVolumes, Volume
 
@@ -29,6 +30,7 @@ __all__ = [
     "OutputStream",
     "Pool",
     "Process",
+    "Remote",
     "Sandbox",
     "SandboxNetwork",
     "SandboxVolumes",

@@ -28,7 +28,7 @@ class BlobStoreSuite:
         ...         return MyStore(f"mine://server/{place}")
     """
 
-    timeout: float = 120.0
+    timeout: float = 200.0
 
     def make(self, place: str) -> BlobStore:
         """Open a store. Each test has a `place` of its own, which is empty at first, and may open

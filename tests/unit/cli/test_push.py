@@ -20,6 +20,8 @@ from tests.unit.snapshot.fakes import fitting_host, make_snapshot
 @pytest.fixture
 def address(own_state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("SANDLOT_KEY", str(tmp_path / "key"))
+    monkeypatch.setenv("SANDLOT_REMOTES", str(tmp_path / "remotes.toml"))
+    monkeypatch.delenv("SANDLOT_REMOTE", raising=False)
     invoked(key, "new")
     return str(tmp_path / "remote")
 
@@ -75,3 +77,9 @@ def test_a_volume_and_what_is_there(address: str, capsys: pytest.CaptureFixture[
 )  # fmt: skip
 def test_images_are_pulled_as_docker_has_it(words: list[str], image: bool) -> None:
     assert _names_image(words) is image
+
+
+def test_who_means_an_image_is_told(address: str) -> None:
+    with pytest.raises(ConfigError, match="none is the default") as caught:
+        invoked(pull, "alpine")
+    assert "`sandlot image pull alpine`" in caught.value.hint

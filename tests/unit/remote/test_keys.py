@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandlot.errors import ConfigError, KeyMissing, RemoteDamaged
+from sandlot.remote import keys as key_files
 from sandlot.remote.keys import (
     Keys,
     Ring,
@@ -19,6 +20,12 @@ from sandlot.remote.keys import (
     unwrap,
     wrap,
 )
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stretching takes its time by design, and more on a busy machine."""
+    monkeypatch.setattr(key_files, "SCRYPT_N", 1 << 12)
 
 
 def keys(tmp_path: Path, name: str = "key") -> Keys:

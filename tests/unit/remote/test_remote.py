@@ -6,10 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from sandlot import ConfigError, KeyMissing, Remote, Volume
+from sandlot import ConfigError, KeyMissing, Remote, RemoteDamaged, Volume
+from sandlot.remote import keys as key_files
 from sandlot.remote.keys import Keys, new_key_file, read_key_file
 from sandlot.remote.place import Place
 from sandlot.remote.remote import origin, target
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stretching takes its time by design, and more on a busy machine."""
+    monkeypatch.setattr(key_files, "SCRYPT_N", 1 << 12)
 
 
 @pytest.fixture
@@ -33,7 +40,9 @@ async def test_names_are_listed_forgotten_and_collected(volume: Volume, tmp_path
     await Volume.pull("twice", "back", remote=remote)
 
 
-async def test_readers_come_and_go(volume: Volume, tmp_path: Path) -> None:
+async def test_readers_come_and_go(
+    volume: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mine, theirs = new_key_file(tmp_path / "a"), new_key_file(tmp_path / "b")
     address = str(tmp_path / "r")
     me, them = (Remote(address, key=tmp_path / name) for name in ("a", "b"))
@@ -47,6 +56,15 @@ async def test_readers_come_and_go(volume: Volume, tmp_path: Path) -> None:
     assert found.fingerprint == both.fingerprint and not found.endorsed
     with pytest.raises(ConfigError, match="your own key"):
         await me.rotate(remove=[mine])
+    # Nothing proves to them that the store has not made the keys itself, until they are told.
+    monkeypatch.setenv("SANDLOT_DATA", str(tmp_path / "their-machine"))
+    with pytest.raises(KeyMissing, match="nothing proves") as caught:
+        await them.list()
+    assert found.fingerprint in caught.value.hint
+    with pytest.raises(RemoteDamaged, match="has the fingerprint"):
+        await Remote(address, key=tmp_path / "b", fingerprint="0" * 16).list()
+    told = Remote(address, key=tmp_path / "b", fingerprint=found.fingerprint)
+    assert len(await told.list()) == len(await them.list()) == 1  # once is enough
     assert (await them.rotate(remove=[mine])).recipients == (theirs,)
     with pytest.raises(KeyMissing):
         await me.list()

@@ -88,8 +88,10 @@ async def test_a_ring_of_the_stores_own_is_refused(tmp_path: Path) -> None:
     store.blobs[RING] = wrap(Ring.new(), Keys(), KEYS.recipients())
     with pytest.raises(RemoteDamaged, match="another ring of keys"):
         await opened(store, tmp_path / "state")
-    fresh = await opened(store, tmp_path / "fresh")
-    assert not fresh.opened.endorsed
+    with pytest.raises(KeyMissing, match="nothing proves"):
+        await opened(store, tmp_path / "fresh")
+    with pytest.raises(KeyMissing, match="nothing proves"):
+        await push(store, tmp_path / "fresh", tmp_path / "file")
 
 
 async def test_nothing_there_and_no_key_are_told(tmp_path: Path) -> None:
@@ -101,7 +103,8 @@ async def test_nothing_there_and_no_key_are_told(tmp_path: Path) -> None:
         await open_repository(store, strange, tmp_path)
     repository = await opened(store, tmp_path / "state")
     await rewrap(repository, KEYS, strange.recipients())
-    theirs = await open_repository(store, strange, tmp_path / "theirs")
+    known = repository.opened.ring.fingerprint
+    theirs = await open_repository(store, strange, tmp_path / "theirs", fingerprint=known)
     assert theirs.opened.ring == repository.opened.ring
     await rewrap(theirs, strange, [])
     with pytest.raises(KeyMissing):

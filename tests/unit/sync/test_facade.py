@@ -22,6 +22,7 @@ PAIRS = [
     (sandlot.Snapshot, sync.Snapshot),
     (sandlot.Pool, sync.Pool),
     (sandlot.Volume, sync.Volume),
+    (sandlot.Remote, sync.Remote),
     (sandlot.Fleet, sync.Fleet),
     (SandboxVolumes, sync.SandboxVolumes),
     (sandlot.InputStream, sync.InputStream),

@@ -12,7 +12,6 @@ import urllib.parse
 from collections.abc import Callable
 
 from sandlot.errors import ConnectionFailed, ImageError, ImageNotFound, RegistryError
-from sandlot.image.digest import digest_of
 from sandlot.image.manifest import MAX_MANIFEST, OCI_MANIFEST
 from sandlot.image.registry.client import Place, RepositoryClient
 from sandlot.image.registry.headers import content_range, next_link
@@ -67,7 +66,7 @@ class ArtifactClient(RepositoryClient):
         await answer.skip()
         return True
 
-    async def push_blob(self, data: bytes) -> str:
+    async def push_blob(self, data: bytes, digest: str) -> str:
         """Have a blob there, in one request after that which asks where. The registry's date."""
         place = self._places[-1]
         answer = await self._ask(place, "POST", "blobs/uploads/", {}, b"")
@@ -78,12 +77,20 @@ class ArtifactClient(RepositoryClient):
                 f"{place.endpoint.host} does not say where to push to", registry=self.registry
             )
         parts = urllib.parse.urlsplit(location)
-        digest = urllib.parse.urlencode({"digest": digest_of(data)})
-        query = f"{parts.query}&{digest}" if parts.query else digest
-        answer = await self._ask(
-            place, "PUT", parts._replace(query=query).geturl(),
-            {"Content-Type": "application/octet-stream"}, data,
-        )  # fmt: skip
+        word = urllib.parse.urlencode({"digest": digest})
+        query = f"{parts.query}&{word}" if parts.query else word
+        try:
+            answer = await self._ask(
+                place, "PUT", parts._replace(query=query).geturl(),
+                {"Content-Type": "application/octet-stream"}, data,
+            )  # fmt: skip
+        except RegistryError as error:
+            if error.status != 400:
+                raise
+            # It came damaged; or the same blob is pushed twice at once, which confuses some.
+            raise ConnectionFailed(
+                error.message, hint="try again", registry=self.registry, status=400
+            ) from error
         date = answer.header("Date")
         await answer.skip()
         return date

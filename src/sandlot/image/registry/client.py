@@ -307,7 +307,12 @@ class RepositoryClient:
         url = urllib.parse.urljoin(f"{base}/v2/{place.login.repository}/", path)
         home = Origin.of(base)
         shown = place.login.header if Origin.of(url) == home else ""
-        answer = await self._follow(method, url, headers, shown, body)
+        try:
+            answer = await self._follow(method, url, headers, shown, body)
+        except ConnectionFailed as error:
+            if error.tls:
+                place.base = ""  # it was guessed while the connection was cut
+            raise
         if answer.status == 401 and Origin.of(url) == home:
             challenges = parse_challenges(answer.header("WWW-Authenticate"))
             await answer.skip()

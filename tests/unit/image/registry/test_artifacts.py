@@ -10,7 +10,7 @@ import pytest
 from tests.framework.registry import RealRegistry
 from tests.framework.remotes import registry as registry
 
-from sandlot.errors import RegistryError
+from sandlot.errors import ConnectionFailed, RegistryError
 from sandlot.image.digest import digest_of
 from sandlot.image.registry.artifacts import ArtifactClient
 from sandlot.image.registry.credentials import AuthFiles
@@ -52,8 +52,8 @@ async def test_push_and_find(registry: RealRegistry, transport: Transport, tmp_p
     assert await pushed.find_manifest("one") is None
     data = bytes(range(256)) * 100
     assert not await pushed.has_blob(digest_of(data))
-    assert "GMT" in await pushed.push_blob(data)
-    await pushed.push_blob(b"{}")
+    assert "GMT" in await pushed.push_blob(data, digest_of(data))
+    await pushed.push_blob(b"{}", digest_of(b"{}"))
     assert await pushed.has_blob(digest_of(data))
     await pushed.push_manifest("one", manifest(data))
     await pushed.push_manifest("two", manifest(data, "other"))
@@ -73,3 +73,11 @@ async def test_a_manifest_of_what_was_not_pushed(
     with pytest.raises(RegistryError) as caught:
         await client(transport, registry.host, "a/lacking").push_manifest("one", manifest(b"none"))
     assert caught.value.status in (400, 404)
+
+
+async def test_a_blob_that_came_damaged_is_worth_another_try(
+    registry: RealRegistry, transport: Transport
+) -> None:
+    with pytest.raises(ConnectionFailed, match="digest") as caught:
+        await client(transport, registry.host, "a/damaged").push_blob(b"x", digest_of(b"y"))
+    assert caught.value.status == 400
