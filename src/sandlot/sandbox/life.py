@@ -10,7 +10,7 @@ import signal as signals
 from collections.abc import Sequence
 from pathlib import Path
 
-from sandlot.errors import SandboxError, SandboxNotFound, StateError, WrongState
+from sandlot.errors import SandboxError, WrongState
 from sandlot.sandbox.door import ask_to_pause, ask_to_stop, door_path
 from sandlot.sandbox.looking import Looking
 from sandlot.sandbox.sizes import check_name, parse_duration
@@ -115,14 +115,6 @@ class Life(Looking):
     def _runs(self) -> bool:
         """Whether somebody owns this very sandbox; its name may have become another one's."""
         return is_held(self._folder.lock_path) and self._is_there()
-
-    def _is_there(self) -> bool:
-        try:
-            return self._folder.record().id == self.id
-        except SandboxNotFound:
-            return False
-        except StateError:
-            return True
 
     def _found(self) -> bool:
         """Whether it exists; under its new name from now on, if somebody has renamed it."""
