@@ -118,7 +118,11 @@ class Life(Looking):
 
     def _found(self) -> bool:
         """Whether it exists; under its new name from now on, if somebody has renamed it."""
+        known = self._stamp()
+        if known is not None and known == self._known:
+            return True  # its record may be long, and is not read again for every question
         if self._is_there():
+            self._known = known
             return True
         try:
             folder = self._host.sandboxes.find(self.id)
@@ -128,6 +132,13 @@ class Life(Looking):
         if record.id == self.id:
             self._folder, self._record = folder, record
         return record.id == self.id
+
+    def _stamp(self) -> tuple[int, ...] | None:
+        try:
+            found = (self._folder.path / "sandbox.json").stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino, found.st_ctime_ns
 
     async def _owner_hangs(self, kill: bool) -> None:
         """A keeper that does not answer may be killed: it is ours. Another program is its user's."""

@@ -55,6 +55,7 @@ class Looking:
         self._secrets: dict[str, Secret] = {}
         self._objects: dict[str, FileSystem] = {}
         self._lineage: Authority | None = None
+        self._known: tuple[int, ...] | None = None  # its record's file, when it was last looked at
 
     def __repr__(self) -> str:
         """Short, without its environment."""
