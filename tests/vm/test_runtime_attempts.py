@@ -82,13 +82,16 @@ def stopped_while_starting():
     ask(op="stop", peer="s", kill=True)
     return ask(op="list")
 
+if given.get("last"):
+    # Who does not end when it is asked to is asked to for three years; the program does not wait.
+    connect(frame(op="stop", peer="p", grace=1e8))
+    print(ask(op="list")["pieces"])
+    sys.exit()
 tried = {}
 for id, fields in given["requests"]:
     tried[id] = ask(**fields)
 tried["gives-up-with-input"] = gives_up_with_input()
 tried["stopped-while-starting"] = stopped_while_starting()
-# The last: who does not end when it is asked to, and is asked to for three years.
-connect(frame(op="stop", peer="p", grace=1e8))
 print(json.dumps(tried))
 """
 STUBBORN = ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"]
@@ -199,6 +202,8 @@ async def test_a_guest_that_tries_everything(image: str) -> None:
         assert seen.callers["by the host"] == ""
         assert seen.callers[FOLDER] == owner.id
         await shows_no_orders()
+        last = await owner.exec(["python3", "/root/trying.py", json.dumps({"last": True})])
+        assert last.text == "1\n", last.stderr
     # That one was told to wait for three years does not keep it alive.
     assert not await peers_of(owner)
     assert not peer.folder.path.exists()

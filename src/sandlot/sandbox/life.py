@@ -10,7 +10,7 @@ import signal as signals
 from collections.abc import Sequence
 from pathlib import Path
 
-from sandlot.errors import SandboxError, SandboxNotFound, StateError, WrongState
+from sandlot.errors import SandboxError, WrongState
 from sandlot.sandbox.door import ask_to_pause, ask_to_stop, door_path
 from sandlot.sandbox.looking import Looking
 from sandlot.sandbox.sizes import check_name, parse_duration
@@ -116,17 +116,13 @@ class Life(Looking):
         """Whether somebody owns this very sandbox; its name may have become another one's."""
         return is_held(self._folder.lock_path) and self._is_there()
 
-    def _is_there(self) -> bool:
-        try:
-            return self._folder.record().id == self.id
-        except SandboxNotFound:
-            return False
-        except StateError:
-            return True
-
     def _found(self) -> bool:
         """Whether it exists; under its new name from now on, if somebody has renamed it."""
+        known = self._stamp()
+        if known is not None and known == self._known:
+            return True  # its record may be long, and is not read again for every question
         if self._is_there():
+            self._known = known
             return True
         try:
             folder = self._host.sandboxes.find(self.id)
@@ -136,6 +132,13 @@ class Life(Looking):
         if record.id == self.id:
             self._folder, self._record = folder, record
         return record.id == self.id
+
+    def _stamp(self) -> tuple[int, ...] | None:
+        try:
+            found = (self._folder.path / "sandbox.json").stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino, found.st_ctime_ns
 
     async def _owner_hangs(self, kill: bool) -> None:
         """A keeper that does not answer may be killed: it is ours. Another program is its user's."""

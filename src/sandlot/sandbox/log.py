@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sandlot.guest.jobs import JobWatch
 from sandlot.guest.process import ExitStatus
-from sandlot.state.lines import follow_lines, older, read_lines
+from sandlot.state.lines import Still, follow_lines, older, read_lines
 
 LIMIT = 16 * 1024 * 1024
 CONSOLE_LIMIT = 1024 * 1024
@@ -68,16 +68,16 @@ def parse(line: bytes) -> LogEntry | None:
         return None
 
 
-def read_log(path: Path, *, since: float = 0.0) -> Iterator[LogEntry]:
+def read_log(path: Path, *, since: float = 0.0, still: Still = None) -> Iterator[LogEntry]:
     """Everything that is kept, the oldest first, from `since` (seconds since 1970) on."""
-    for line in read_lines(path):
+    for line in read_lines(path, still):
         if (entry := parse(line)) is not None and entry.time >= since:
             yield entry
 
 
-def follow_log(path: Path, *, since: float = 0.0) -> Iterator[LogEntry | None]:
+def follow_log(path: Path, *, since: float = 0.0, still: Still = None) -> Iterator[LogEntry | None]:
     """As `read_log`, then what comes; None each time when there is nothing new yet."""
-    for line in follow_lines(path):
+    for line in follow_lines(path, still):
         if line is None:
             yield None
         elif (entry := parse(line)) is not None and entry.time >= since:

@@ -9,7 +9,7 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
 from sandlot.engine.base import MachineStats
-from sandlot.errors import SandboxError, WrongState
+from sandlot.errors import SandboxError, SandboxNotFound, StateError, WrongState
 from sandlot.guest.session import GuestSession
 from sandlot.sandbox.door import connect, door_path
 from sandlot.sandbox.ending import not_running
@@ -55,6 +55,7 @@ class Looking:
         self._secrets: dict[str, Secret] = {}
         self._objects: dict[str, FileSystem] = {}
         self._lineage: Authority | None = None
+        self._known: tuple[int, ...] | None = None  # its record's file, when it was last looked at
 
     def __repr__(self) -> str:
         """Short, without its environment."""
@@ -120,6 +121,15 @@ class Looking:
         """The published ports while it runs, with `address`, `host_port`, `port`, `protocol`."""
         return list(self._folder.run_state().ports)
 
+    def _is_there(self) -> bool:
+        """Whether it exists, under its name; that may have become another one's."""
+        try:
+            return self._folder.record().id == self.id
+        except SandboxNotFound:
+            return False
+        except StateError:
+            return True
+
     def info(self) -> SandboxInfo:
         """What it was made with, and whether it runs."""
         return SandboxInfo(self._record, self._folder.run_state())
@@ -180,24 +190,25 @@ class Looking:
         """
         path = self._folder.console if console else self._folder.log
         seen = count()
+        there = self._is_there
         if tail is not None:
             last = Tail(tail)
-            for entry in read_log(path, since=since):
+            for entry in read_log(path, since=since, still=there):
                 await _let_others(next(seen))
                 last.count(entry)
             now = time.time()
-            for entry in islice(read_log(path, since=since), last.entries):
+            for entry in islice(read_log(path, since=since, still=there), last.entries):
                 await _let_others(next(seen))
                 if (cut := last.cut(entry)) is not None:
                     yield cut
             since = max(since, now)
         if not follow:
-            for entry in () if tail is not None else read_log(path, since=since):
+            for entry in () if tail is not None else read_log(path, since=since, still=there):
                 await _let_others(next(seen))
                 yield entry
             return
         running = True
-        for piece in follow_log(path, since=since):
+        for piece in follow_log(path, since=since, still=there):
             await _let_others(next(seen))
             if piece is not None:
                 yield piece
@@ -205,7 +216,7 @@ class Looking:
                 return
             else:
                 await asyncio.sleep(0.1)
-                running = self._folder.run_state().running
+                running = there() and self._folder.run_state().running
 
     @classmethod
     async def events(

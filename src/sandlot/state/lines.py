@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 
 def older(path: Path) -> Path:
@@ -14,21 +14,25 @@ def older(path: Path) -> Path:
     return path.with_name(f"{path.name}.1")
 
 
-def read_lines(path: Path) -> Iterator[bytes]:
+Still: TypeAlias = Callable[[], bool] | None
+"""Whether what is at a path is still meant: its folder may have become another one's."""
+
+
+def read_lines(path: Path, still: Still = None) -> Iterator[bytes]:
     """What is there, the oldest first; a line that is not finished is left out."""
-    for line in _lines(path, follow=False):
+    for line in _lines(path, still, follow=False):
         assert line is not None
         yield line
 
 
-def follow_lines(path: Path) -> Iterator[bytes | None]:
+def follow_lines(path: Path, still: Still = None) -> Iterator[bytes | None]:
     """As `read_lines`, then what comes; None each time when there is nothing new yet."""
-    return _lines(path, follow=True)
+    return _lines(path, still, follow=True)
 
 
-def _lines(path: Path, *, follow: bool) -> Iterator[bytes | None]:
+def _lines(path: Path, still: Still, *, follow: bool) -> Iterator[bytes | None]:
     # Line by line: who reads slowly, or never, is not to hold all of it.
-    file, old = _opened(path), _opened(older(path))
+    file, old = _opened(path, still), _opened(older(path), still)
     try:
         if old is not None:
             if file is None or not os.path.sameopenfile(old.fileno(), file.fileno()):
@@ -36,7 +40,7 @@ def _lines(path: Path, *, follow: bool) -> Iterator[bytes | None]:
             old.close()
         rest = b""
         while True:
-            file = file or _opened(path)
+            file = file or _opened(path, still)
             for line in file or ():
                 rest += line
                 if rest.endswith(b"\n"):
@@ -59,9 +63,12 @@ def _lines(path: Path, *, follow: bool) -> Iterator[bytes | None]:
                 each.close()
 
 
-def _opened(path: Path) -> BinaryIO | None:
+def _opened(path: Path, still: Still) -> BinaryIO | None:
     with contextlib.suppress(FileNotFoundError):
-        return path.open("rb")
+        file = path.open("rb")
+        if still is None or still():  # asked afterwards: what is open stays what it is
+            return file
+        file.close()
     return None
 
 

@@ -15,6 +15,7 @@ import pytest
 from sandlot import Sandbox
 from sandlot.cli import look
 from sandlot.errors import Refuse, WrongState
+from sandlot.files.files import Files
 from sandlot.network.policy import Network
 from sandlot.runtime.checking import Share
 from sandlot.runtime.grant import MIB
@@ -22,6 +23,7 @@ from sandlot.runtime.requests import ListFiles, ListPeers, Logs, Start, Stop
 from sandlot.sandbox.lending import Lending, _file, _Peer, _permitted
 from sandlot.sandbox.log import OutputLog
 from sandlot.state.events import Event
+from sandlot.state.lock import FileLock
 from sandlot.state.records import SandboxFolder, SandboxFolders, SandboxRecord
 from tests.unit.sandbox.test_lending import FakeSandbox, World, ask
 from tests.unit.sandbox.test_lending import lending as lending
@@ -78,6 +80,25 @@ async def test_a_name_that_became_another_sandboxs_is_no_peer(
     assert (tmp_path / "app.a").exists() and (tmp_path / "other").exists()
 
 
+@pytest.mark.parametrize("follow", [True, False])
+async def test_who_waits_in_a_log_does_not_get_into_anothers(tmp_path: Path, follow: bool) -> None:
+    folder = _real(tmp_path, "app.a", "aaaaaaaaaaaa")
+    folder.log.write_text('[1.0, "stdout", "own"]\n')
+    sandbox = Sandbox(cast(Any, None), folder, folder.record())
+    entries = sandbox.logs(follow=follow)
+    assert (await anext(entries)).data == b"own"
+    # While the guest does not read, the host's user makes a sandbox of that name.
+    shutil.rmtree(tmp_path / "app.a")
+    other = _real(tmp_path, "app.a", "bbbbbbbbbbbb")
+    other.log.write_text('[1.0, "stdout", "of somebody else"]\n')
+    lock = FileLock.take(other.lock_path)  # it runs
+    assert lock is not None
+    async with asyncio.timeout(30):
+        assert [each async for each in entries] == []
+    lock.release()
+    assert [each async for each in sandbox.logs(tail=3)] == []
+
+
 @pytest.mark.parametrize(
     "peer", ["app", "0123", "id-", "i", "app.real", "../real", "real/", "REAL", "real ", "*", "."]
 )
@@ -88,27 +109,31 @@ async def test_nothing_else_is_found_by_name(lending: Lending, peer: str) -> Non
     assert [each["name"] for each in await ask(lending, ListPeers())] == ["real"]
 
 
-async def test_a_folder_of_millions_is_not_held() -> None:
+async def test_a_folder_of_millions_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer's agent tells of files without end; the one who asked reads the first of them only."""
     told = 0
+    waits = asyncio.Event()
 
-    async def entries(path: str, flags: int, user: str | None) -> AsyncIterator[Any]:
+    async def entries(*_: object) -> AsyncIterator[Any]:
         nonlocal told
-        while True:
+        while told < 5000:
             told += 1
             yield SimpleNamespace(path="/a", type="file", size=1, mode=2, mtime=3.0, target="")
 
     class Talk:
         async def item(self, item: object) -> None:
-            if told == 1000:
+            if told >= 1000:
+                waits.set()
                 await asyncio.Event().wait()
 
-    sandbox: Any = SimpleNamespace(files=SimpleNamespace(_entries=entries))
+    monkeypatch.setattr(Files, "_entries", entries)
+    sandbox: Any = SimpleNamespace(files=Files(cast(Any, None)))
     talk: Any = Talk()
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.5):
-            await _file(sandbox, ListFiles(peer="a", path="/"), talk)
-    assert told <= 1000
+    asking = asyncio.create_task(_file(sandbox, ListFiles(peer="a", path="/"), talk))
+    await waits.wait()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert told == 1000
 
 
 @pytest.mark.parametrize("tail", [None, 1, 1_000_000])
