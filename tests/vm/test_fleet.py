@@ -141,7 +141,13 @@ async def test_three_come_up_are_changed_and_go_down(folder: Path, image: str) -
     now = {name: (await fleet.sandbox(name)).id for name in fleet.members}
     assert {name for name in ids if ids[name] != now[name]} == {"worker"}
     assert (await fleet.run("level")).text == "2\n"
+    # In the file's folder the names of members and scripts are enough.
+    out, err = sandlot("run", "level")
+    assert (out, err) == ("2\n", "level is a script of the Sandboxfile here\n")
+    assert sandlot("exec", "worker", "hostname")[0] == "test-fleet-worker\n"
+    assert sandlot("logs", "db")[0] == "db is up\n"
 
+    assert sandlot("restart", "worker")[0] == "test-fleet-worker\n"
     await fleet.stop(["api"])
     assert "start test-fleet-api" in str((await fleet.plan())[1])
     await fleet.up()

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from sandlot.cli.members import sandboxes_of
 from sandlot.cli.options import PASS_THROUGH, command_words, environment, process_options
 
 SHELL = "if command -v bash >/dev/null 2>&1; then exec bash -l; else exec sh -l; fi"
@@ -31,7 +32,7 @@ def exec_(ctx: click.Context, /, sandbox: str, command: tuple[str, ...], **optio
     With -d it is a job: it goes on by itself, `sandlot jobs` lists it, and its output is kept for
     `sandlot attach`. With -d -i its input stays open too, and `sandlot attach -i` feeds it.
     """
-    run_in(ctx, sandbox, command_words(command), options)
+    run_in(ctx, sandboxes_of(sandbox)[0], command_words(command), options)
 
 
 def run_in(ctx: click.Context, sandbox: str, words: list[str], options: dict[str, Any]) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sandlot.cli.members import all_sandboxes_of
+
 if TYPE_CHECKING:
     from sandlot.errors import SandboxError
 
@@ -111,7 +113,7 @@ def restart(grace: float | None, names: tuple[str, ...]) -> None:
         else:
             await sandbox.restart(grace=grace)
 
-    _each(names, one)
+    _each(all_sandboxes_of(names), one)
 
 
 @click.command(epilog="Examples: sandlot kill box; sandlot kill -s HUP box")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sandlot.cli.members import sandboxes_of
 from sandlot.errors import ConfigError
 from sandlot.sandbox.sizes import iso_time
 
@@ -33,7 +34,7 @@ def logs(
     from sandlot.sandbox.listing import folders
     from sandlot.sandbox.log import follow_log, last_lines, read_log
 
-    folder = folders().find(name)
+    folder = folders().find(sandboxes_of(name)[0])
     if not console and not folder.record().command:
         from sandlot.cli.main import complain
 

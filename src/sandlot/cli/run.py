@@ -7,7 +7,9 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from sandlot.cli.members import has_script
 from sandlot.cli.options import (
     PASS_THROUGH,
     command_words,
@@ -48,9 +50,18 @@ def run(ctx: click.Context, /, image: str, command: tuple[str, ...], **options: 
 
     The exit status is the command's; 125 means that sandlot itself failed, 126 that the command
     cannot be executed, 127 that it does not exist. Without --rm the sandbox stays, stopped.
+
+    In a folder with a Sandboxfile the name of one of its scripts, where no image here is called so
+    and no option is given, runs that script: `sandlot fleet run`.
     """
     from sandlot.cli.terminal import leave_at_once
 
+    given = any(ctx.get_parameter_source(each) != ParameterSource.DEFAULT for each in options)
+    if not given and has_script(image):
+        from sandlot.cli.fleet import run as run_script
+
+        click.echo(f"{image} is a script of the Sandboxfile here", err=True)
+        ctx.invoke(run_script, script=image, arguments=command)
     status = asyncio.run(_run(image, command_words(command), **options))
     if options["interactive"]:
         leave_at_once(status)

@@ -13,3 +13,5 @@ health       whether a member works
 executing    does what was planned, in parallel as far as dependencies allow
 fleet        `Fleet`, as users hold it
 """
+
+DEFAULT_FILES = ("Sandboxfile.yaml", "Sandboxfile")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandlot.errors import ConfigError
+from sandlot.fleet import DEFAULT_FILES
 from sandlot.fleet.compose import as_sandboxfile, is_compose
 from sandlot.fleet.document import Node, parse
 from sandlot.fleet.extending import merged
@@ -20,7 +21,6 @@ from sandlot.fleet.resolving import Resolving
 from sandlot.fleet.spec import FleetSpec
 from sandlot.fleet.validation import validated
 
-DEFAULT_FILES = ("Sandboxfile.yaml", "Sandboxfile")
 MOST_BYTES = 1 << 20
 
 
