@@ -240,6 +240,7 @@ async def keep(name: str, descriptor: int, lock: int, values: int) -> int:
             from sandlot.sandbox.secrecy import unpacked
 
             owner.secrets = unpacked(owner.record, given)
+        owner.removes = owner.record.auto_remove
     except SandboxError as error:
         report(descriptor, described(error))
         return 125
@@ -260,7 +261,7 @@ async def keep(name: str, descriptor: int, lock: int, values: int) -> int:
     await owner.peers_ended()
     if owner.record.auto_remove and not owner.kept:
         with contextlib.suppress(SandboxError):
-            host.sandboxes.remove(folder)
+            host.sandboxes.remove(folder, owner.left)
     return keeper.code
 
 

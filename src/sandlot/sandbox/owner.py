@@ -61,6 +61,9 @@ class Owner:
         self.deadline: float | None = None
         self.kept = False
         """Whether it stays at its end, though it is one that is removed then: it is restarted."""
+        self.removes = False
+        """Whether this program removes it at its end, under the lock that is in `left` then."""
+        self.left: FileLock | None = None
         self.stopping = ""
         """Why it is being stopped, or empty."""
         self._main_ended = False  # before anybody asked for the end
@@ -284,7 +287,10 @@ class Owner:
             shutil.rmtree(self.folder.memory, ignore_errors=True)
         if self.plugged is not None:
             self.plugged.stopped(self.stopping or "its main command ended")
-        self._lock.release()
+        if self.removes and not self.kept:
+            self.left = self._lock  # who waits for its end waits until it is removed
+        else:
+            self._lock.release()
         self._lock = None
         for each in self.on_end:
             each()
