@@ -86,6 +86,7 @@ class OciStore(BlobStore):
         self._transport = Transport(context)
         self._client = ArtifactClient(self._transport, registries, keychain, registry, repository)
         self._has_empty = False
+        self._emptying = asyncio.Lock()  # the same blob pushed twice at once confuses some
 
     async def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
         check_span(key, start, length)
@@ -194,11 +195,12 @@ class OciStore(BlobStore):
         self, tag: str, key: str, data: bytes | None, *, removed: bool = False
     ) -> None:  # fmt: skip
         """Tag an artifact with a blob, or with none."""
-        if not self._has_empty:
-            digest = digest_of(EMPTY)
-            if not await self._client.has_blob(digest):
-                await self._client.push_blob(EMPTY, digest)
-            self._has_empty = True
+        async with self._emptying:
+            if not self._has_empty:
+                digest = digest_of(EMPTY)
+                if not await self._client.has_blob(digest):
+                    await self._client.push_blob(EMPTY, digest)
+                self._has_empty = True
         layer, created = descriptor(EMPTY, EMPTY_KIND), ""
         if data is not None:
             layer, created = await self._push_blob(data)
