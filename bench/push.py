@@ -15,8 +15,10 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pyrage
 
@@ -27,6 +29,7 @@ from sandlot.remote.receiving import Receiver
 from sandlot.remote.repository import Repository, open_repository
 from sandlot.remote.versions import File, Pushed, begin_push, find
 
+T = TypeVar("T")
 MIB = 1 << 20
 SIZE = int(os.environ.get("SANDLOT_BENCH_PUSH", "2048")) * MIB
 CHANGED = 10 * MIB
@@ -98,6 +101,13 @@ def _restic(*arguments: str, work: Path) -> None:
     )
 
 
+def _run(work: Callable[[], Coroutine[Any, Any, T]], results: list[T] | None = None) -> None:
+    """Run it to its end; `results` gets what comes of it."""
+    found = asyncio.run(work())
+    if results is not None:
+        results.append(found)
+
+
 def _timed(work: Callable[[], object]) -> tuple[float, float]:
     """Seconds, and seconds of processors."""
 
@@ -134,10 +144,10 @@ def _measured() -> list[Row]:
                 _Machine(work, f"one-{number}", remote),
                 _Machine(work, f"two-{number}", remote),
             )
-            seconds, cpu = _timed(lambda m=one: asyncio.run(m.push([disk])))  # type: ignore[misc]
+            seconds, cpu = _timed(partial(_run, partial(one.push, [disk])))
             note("push", megabytes / seconds)
             note("push cpu", megabytes / cpu)
-            seconds, cpu = _timed(lambda m=two: asyncio.run(m.pull(target)))  # type: ignore[misc]
+            seconds, cpu = _timed(partial(_run, partial(two.pull, target)))
             note("pull", megabytes / seconds)
             note("pull cpu", megabytes / cpu)
             shutil.rmtree(target)
@@ -155,9 +165,7 @@ def _measured() -> list[Row]:
             layer = work / f"layer-{number}"
             layer.write_bytes(random.Random(number).randbytes(CHANGED))
             done: list[Pushed] = []
-            seconds, _ = _timed(
-                lambda m=one, la=layer, d=done: d.append(asyncio.run(m.push([disk, la])))  # type: ignore[misc]
-            )
+            seconds, _ = _timed(partial(_run, partial(one.push, [disk, layer]), done))
             note("again", seconds)
             note("moved", done[0].moved / 1e6)
             shutil.rmtree(work / remote)

@@ -158,7 +158,7 @@ def _wait_for(url: str, started: list[subprocess.Popen[bytes]], folder: Path) ->
             error.close()
             return
         except OSError:
-            time.sleep(0.1)
+            time.sleep(0.1)  # until it listens, which it does not tell
     raise AssertionError(_logs(folder))
 
 

@@ -71,7 +71,7 @@ def ssh_server(folder: Path) -> Iterator[SshServer]:
                 break
             except OSError:
                 assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-                time.sleep(0.05)
+                time.sleep(0.05)  # until it listens, which it does not tell
         yield SshServer(port, folder / "home", log, getpass.getuser())
     finally:
         process.terminate()

@@ -69,8 +69,9 @@ class Ring:
 
     @property
     def fingerprint(self) -> str:
-        """What people compare to know that they have the same ring."""
-        return hashlib.sha256(b"sandlot ring v1" + self.subkey("fingerprint")).hexdigest()[:16]
+        """What people compare to know that they have the same ring: 128 bits, as nobody who makes rings
+        until one has the same may succeed."""
+        return hashlib.sha256(b"sandlot ring v1" + self.subkey("fingerprint")).hexdigest()[:32]
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class S3Store(BlobStore):
 
     def __init__(self, bucket: str, prefix: str = "", *, endpoint: str = "") -> None:
         try:
-            import obstore.store  # noqa: F401
+            import obstore.store  # noqa: F401, whether it is there
         except ImportError as error:
             raise missing_extra() from error
         if endpoint and not re.fullmatch(r"https?://[^/?#\s@]+/?", endpoint):

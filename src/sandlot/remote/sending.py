@@ -9,6 +9,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from sandlot.remote.chunking import GAP, PAGE, SEGMENT, chunks
@@ -78,7 +79,7 @@ class Sender:
             for each, rows in parse_index(data).items():
                 self._note(each, list(rows))
 
-        await at_once([lambda p=p, d=d: one(p, d) for p, d in sent.items()])  # type: ignore[misc]
+        await at_once([partial(one, pack, data) for pack, data in sent.items()])
 
     def _note(self, pack: bytes, rows: list[tuple[bytes, int, int]]) -> None:
         self._new[pack] = rows

@@ -47,7 +47,7 @@ class SftpStore(TreeStore):
         self, host: str, path: str, *, user: str | None = None, port: int | None = None
     ) -> None:  # fmt: skip
         try:
-            import asyncssh  # noqa: F401
+            import asyncssh  # noqa: F401, whether it is there
         except ImportError as error:
             raise ConfigError(
                 "ssh:// needs the package asyncssh", hint="pip install 'sandlot[ssh]'"

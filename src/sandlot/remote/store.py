@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Self
 
-from sandlot.errors import ConfigError
+from sandlot.errors import BlobChanged, ConfigError
 
 MAX_KEY = 200
 MAX_BLOB = 64 << 20
@@ -100,7 +100,9 @@ class BlobStore(ABC):
 
         Raises BlobChanged when it is another one. Stores that give no `pin` have no need of it.
         """
-        raise NotImplementedError
+        raise BlobChanged(
+            f"{self.address} does not go on with {key}", address=self.address, hint="read it anew"
+        )
 
     @abstractmethod
     async def close(self) -> None:

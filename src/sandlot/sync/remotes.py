@@ -1,4 +1,7 @@
-"""Remotes without `await`; tests/unit/sync/test_facade.py holds the signatures to the originals."""
+"""Remotes without `await`; tests/unit/sync/test_facade.py holds the signatures to the originals.
+
+Each method overrides a coroutine with what it gives, which no type allows: hence the ignores.
+"""
 
 from __future__ import annotations
 

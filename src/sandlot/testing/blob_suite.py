@@ -33,6 +33,7 @@ class BlobStoreSuite:
     def make(self, place: str) -> BlobStore:
         """Open a store. Each test has a `place` of its own, which is empty at first, and may open
         it several times: then all are to see the same blobs. `place` is of `[a-z0-9]`."""
+        # Not abstract: the tests are made when a class is, and the first one says what is missing.
         raise NotImplementedError("give the suite a store: override `make`")
 
     def unmake(self, place: str) -> None:

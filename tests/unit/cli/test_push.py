@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -26,8 +27,8 @@ def address(own_state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return str(tmp_path / "remote")
 
 
-def invoked(command: object, *words: str) -> Result:
-    return CliRunner().invoke(command, list(words), catch_exceptions=False)  # type: ignore[arg-type]
+def invoked(command: click.Command, *words: str) -> Result:
+    return CliRunner().invoke(command, list(words), catch_exceptions=False)
 
 
 def test_a_snapshot_there_and_back(address: str, monkeypatch: pytest.MonkeyPatch) -> None:

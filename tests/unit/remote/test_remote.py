@@ -62,7 +62,7 @@ async def test_readers_come_and_go(
         await them.list()
     assert found.fingerprint in caught.value.hint
     with pytest.raises(RemoteDamaged, match="has the fingerprint"):
-        await Remote(address, key=tmp_path / "b", fingerprint="0" * 16).list()
+        await Remote(address, key=tmp_path / "b", fingerprint="0" * 32).list()
     told = Remote(address, key=tmp_path / "b", fingerprint=found.fingerprint)
     assert len(await told.list()) == len(await them.list()) == 1  # once is enough
     assert (await them.rotate(remove=[mine])).recipients == (theirs,)

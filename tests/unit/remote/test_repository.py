@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pyrage
@@ -143,9 +144,9 @@ async def test_the_first_failure_ends_the_others() -> None:
             ended.append(number)
 
     with pytest.raises(ValueError, match="three"):
-        await at_once([lambda n=n: work(n) for n in range(10)], 4)  # type: ignore[misc]
+        await at_once([partial(work, number) for number in range(10)], 4)
     assert {0, 1, 2, 3} <= set(ended)
-    assert await at_once([lambda n=n: work(n) for n in range(3)], 2) == [0, 1, 2]  # type: ignore[misc]
+    assert await at_once([partial(work, number) for number in range(3)], 2) == [0, 1, 2]
     assert await at_once([]) == []
 
 

@@ -29,7 +29,8 @@ async def test_what_is_written_in_a_mapping_is_seen(guest: Guest, folder: Path) 
         assert not guest.told.data
         memory[0] = 1
         memory.flush()
-        guest.fs._watch.drain()  # type: ignore[union-attr]
+        assert guest.fs._watch is not None
+        guest.fs._watch.drain()
         assert not guest.told.data  # which is what it is for
         found.look_at_all()
         assert guest.told.data == [(entry.node, True)]
