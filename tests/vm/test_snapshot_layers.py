@@ -86,6 +86,20 @@ async def test_a_save_does_not_wait_for_joining_until_layers_are_too_many(
     assert await sums(written) == whole
 
 
+async def test_joined_layers_are_taken_elsewhere(written: Sandbox, tmp_path: Path) -> None:
+    """They name no file of the host that they were joined on, as those from a stranger could."""
+    for number in range(DEEPEST):
+        await written.exec(f"echo {number} > /root/{number}; sync", check=True)
+        await written.snapshot()
+    await written.exec("echo last > /root/last; sync", check=True)
+    joined = await written.snapshot()
+    assert len(joined.record.layers) == 2
+    await joined.export(tmp_path / "joined")
+    back = await Snapshot.import_(tmp_path / "joined", "joined-back")
+    async with back.restore() as child:
+        assert await sums(child) == await sums(written)
+
+
 async def test_saves_in_a_row_begin_no_joining(
     written: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

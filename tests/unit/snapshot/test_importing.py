@@ -201,9 +201,10 @@ async def test_other_formats_and_things_are_told(host: Host, tmp_path: Path) -> 
 async def test_overlays_that_name_other_files_are_refused(host: Host, tmp_path: Path) -> None:
     """A disk from a stranger could have the host's files below it, or its data in one."""
     good = empty_overlay(DISK)
-    for at, value in ((8, (104).to_bytes(8, "big")), (72, (1 << 2 | 1 << 4).to_bytes(8, "big"))):
+    name = (104).to_bytes(8, "big") + (11).to_bytes(4, "big")  # where it is, and how long
+    for at, value in ((8, name), (72, (1 << 2 | 1 << 4).to_bytes(8, "big"))):
         bad = bytearray(good)
-        bad[at : at + 8] = value
+        bad[at : at + len(value)] = value
         folder = make_snapshot(host)
         with (folder.disk / "1-abcdef01").open("r+b") as file:
             file.seek(DISK_OFFSET)

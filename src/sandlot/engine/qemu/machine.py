@@ -165,7 +165,8 @@ class QemuMachine(Machine):
     async def flatten_disk(self, disk: int) -> None:
         top = self._nodes.get(disk, f"d{disk}")
         base = f"d{disk}l0" if self._config.disks[disk].layers else f"d{disk}"
-        job = {"job-id": f"flatten{disk}", "auto-dismiss": False}
+        # What is joined is to name no file of this host: the command line says what lies below.
+        job = {"job-id": f"flatten{disk}", "auto-dismiss": False, "backing-file": ""}
         await self._monitor.execute("block-stream", device=top, **{"base-node": base}, **job)
         while True:
             (state,) = [

@@ -56,7 +56,7 @@ def check_overlay(start: bytes | bytearray, most: int) -> None:
     ) = _HEADER.unpack_from(start)  # fmt: skip
     if magic != b"QFI\xfb" or version != 3 or bits != CLUSTER_BITS or order != _REFCOUNT_ORDER:
         raise ValueError("it is no overlay of this kind")
-    if backing or backing_length:
+    if backing > CLUSTER or backing_length:  # the place alone names nothing
         raise ValueError("it names a file below it")
     if encryption or saved or incompatible & ~_DIRTY:
         raise ValueError("it uses features that no overlay of this kind has")

@@ -41,10 +41,11 @@ def test_overlays_from_elsewhere() -> None:
     check_overlay(image, 4 << 30)
     dirty = bytearray(image)
     dirty[79] |= 1  # as QEMU leaves it in a snapshot of a machine that runs
+    dirty[8:16] = (1 << 10).to_bytes(8)  # where a name would be, as QEMU leaves it after joining
     check_overlay(dirty, 64 << 30)
     fields = (
         (0, b"\0\0\0\0", "no overlay"), (4, b"\0\0\0\2", "no overlay"),
-        (8, b"\0\0\0\0\0\0\0\1", "file below"), (16, b"\0\0\0\1", "file below"),
+        (8, b"\0\0\0\0\0\1\0\0", "file below"), (16, b"\0\0\0\1", "file below"),
         (20, b"\0\0\0\x10", "no overlay"), (24, bytes(8), "disk of 0"),
         (32, b"\0\0\0\1", "features"), (36, b"\xff" * 4, "disk of"), (60, b"\0\0\0\1", "features"),
         (72, b"\0\0\0\0\0\0\0\x10", "features"), (72, b"\0\0\0\0\0\0\0\4", "features"),
