@@ -29,7 +29,10 @@ MESSAGES: list[messages.Message] = [
         time_ns=1_790_000_000_123_456_789, entropy=bytes(range(32)), hostname="app",
         machine_id="0123456789abcdef0123456789abcdef",
     ),
-    messages.MountRoot(image_device="vda", disk_device="vdc", disk_type="ext4"),
+    messages.MountRoot(
+        image_device="vda", disk_device="vdc", disk_type="ext4",
+        flags=messages.MountRoot.READ_ONLY,
+    ),
     messages.Exec(
         process=2**63, argv=(b"/bin/echo", b"", b"\xff\xfe"), env=(b"A=1", b"B=\x80"), cwd=b"/tmp",
         user="1000:users", flags=5, rows=24, columns=80, limits=("nofile=64:128",), timeout_ms=1500,

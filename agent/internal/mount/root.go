@@ -174,7 +174,10 @@ func (r *Root) Upper() (int, error) {
 
 // Close writes everything to the disk and makes it read-only. The overlay stays mounted, since
 // the agent itself lives in it.
-func (r *Root) Close() error {
+func (r *Root) Close() error { return r.ReadOnly() }
+
+// ReadOnly lets nobody write to the root from now on. What is mounted in it stays as it is.
+func (r *Root) ReadOnly() error {
 	syscall.Sync()
 	readOnly := uintptr(syscall.MS_REMOUNT | syscall.MS_RDONLY)
 	first := syscall.Mount("", "/", "", readOnly, "")

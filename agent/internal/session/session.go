@@ -86,6 +86,11 @@ func (v *Server) mountRoot(s *mux.Stream, m *wire.MountRoot) {
 	v.mu.Unlock()
 	if err == nil {
 		identity.MountFiles(hostname, machineID)
+		if m.Flags&wire.MountRootReadOnly != 0 {
+			err = root.ReadOnly()
+		}
+	}
+	if err == nil {
 		v.Table.SetMounted()
 	}
 	answer(s, err)

@@ -40,9 +40,12 @@ type (
 		Hostname, MachineID string
 		Pids                uint64
 	}
-	MountRoot struct{ ImageDevice, DiskDevice, DiskType string }
-	Stage     struct{ ImageDevice, ImageType, DiskDevice, DiskType, OtherDevice string }
-	Exec      struct {
+	MountRoot struct {
+		ImageDevice, DiskDevice, DiskType string
+		Flags                             uint64
+	}
+	Stage struct{ ImageDevice, ImageType, DiskDevice, DiskType, OtherDevice string }
+	Exec  struct {
 		Process       uint64
 		Argv, Env     [][]byte
 		Cwd           []byte
@@ -66,6 +69,9 @@ type (
 	Started struct{ Pid uint64 }
 	Exited  struct{ Code, Signal, UserUs, SystemUs, PeakBytes, Flags, WallUs uint64 }
 )
+
+// MountRootReadOnly lets nobody write to the root.
+const MountRootReadOnly = 1
 
 func (*Configure) Kind() byte { return 0x01 }
 func (*MountRoot) Kind() byte { return 0x02 }
@@ -93,6 +99,7 @@ func (m *MountRoot) visit(v visitor) {
 	v.str(1, &m.ImageDevice)
 	v.str(2, &m.DiskDevice)
 	v.str(3, &m.DiskType)
+	v.uint(4, &m.Flags)
 }
 
 func (m *Stage) visit(v visitor) {

@@ -135,10 +135,15 @@ class GuestSession:
             )
         )  # fmt: skip
 
-    async def mount_root(self, *, fresh: bool) -> None:
+    async def mount_root(self, *, fresh: bool, read_only: bool = False) -> None:
         """Make the image and a disk the root: the staged disk when it is `fresh`, or another."""
         disk = "" if fresh else OTHER_DISK
-        await self.call(MountRoot(image_device=IMAGE_DEVICE, disk_device=disk, disk_type="ext4"))
+        await self.call(
+            MountRoot(
+                image_device=IMAGE_DEVICE, disk_device=disk, disk_type="ext4",
+                flags=MountRoot.READ_ONLY if read_only else 0,
+            )
+        )  # fmt: skip
 
     async def freeze(self, *, sync: bool = False) -> None:
         """Stop all programs until `thaw`; with `sync` everything is on the disk then."""

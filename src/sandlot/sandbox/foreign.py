@@ -95,7 +95,10 @@ def _checked(record: SandboxRecord) -> tuple[dict[str, Any], list[str]]:
         checked_path(each["path"])
     policy, dropped = _narrowed(record.network)
     inspect = [str(rule) for rule in inspected_rules(record.inspect)]
-    own = {"ports": ports, "network": policy, "inspect": inspect, "runtime": {}, "started_by": ""}
+    own = {
+        "ports": ports, "network": policy, "inspect": inspect, "runtime": {}, "started_by": "",
+        "read_only": False,
+    }  # fmt: skip
     return {**limits, **own}, dropped
 
 

@@ -204,7 +204,7 @@ class OwnedMachine:
     async def _connect(self, token: bytes, fresh: bool) -> None:
         await self._resync(token)
         try:
-            await self.session.mount_root(fresh=fresh)
+            await self.session.mount_root(fresh=fresh, read_only=self.record.read_only)
         except (SandboxDied, GuestProtocolError):
             raise
         except SandboxError as error:

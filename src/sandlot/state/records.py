@@ -69,6 +69,7 @@ class SandboxRecord:
     plugins: list[dict[str, Any]] = field(default_factory=list)
     runtime: dict[str, Any] = field(default_factory=dict)
     started_by: str = ""
+    read_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -403,8 +404,7 @@ class SandboxFolders:
     def _left_behind(self, folder: SandboxFolder) -> bool:
         """Write down the end of an owner that was killed, and remove a `--rm` sandbox of its."""
         try:
-            ran = _read(f"{folder.path}/run.json")
-            made = _read(f"{folder.path}/sandbox.json")
+            ran, made = (_read(f"{folder.path}/{each}.json") for each in ("run", "sandbox"))
         except OSError:
             return False
         ended = b'"owner"' not in ran or b'"owner": 0' in ran
@@ -414,8 +414,7 @@ class SandboxFolders:
         if lock is None:
             return not folder.path.exists()
         try:
-            record = folder.record()
-            state = folder.run_state()
+            record, state = folder.record(), folder.run_state()
             if state.owner:
                 # A program may end without stopping what it made: nothing was killed then.
                 reason = "its keeper was killed" if record.detached else "its program ended"

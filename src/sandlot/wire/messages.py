@@ -39,9 +39,11 @@ class MountRoot(Message):
     """Make the image and a writable disk the root; without a device, the disk that was staged."""
 
     kind: ClassVar[int] = 0x02
+    READ_ONLY: ClassVar[int] = 1
     image_device: str = _tag(1, default="")
     disk_device: str = _tag(2, default="")
     disk_type: str = _tag(3, default="")
+    flags: int = _tag(4, default=0)
 
 
 class Exec(Message):

@@ -61,7 +61,7 @@ async def test_a_restored_guest_is_made_a_machine_of_its_own() -> None:
     async with talk() as (session, agent):
         await session.configure(hostname="box", machine_id="ab" * 16)
         await session.mount_root(fresh=True)
-        await session.mount_root(fresh=False)
+        await session.mount_root(fresh=False, read_only=True)
         await session.shutdown(1.5)
         configure, mount, other, shutdown = agent.messages
         assert isinstance(configure, Configure)
@@ -69,7 +69,7 @@ async def test_a_restored_guest_is_made_a_machine_of_its_own() -> None:
         assert len(configure.entropy) == 64
         assert mount == MountRoot(image_device="vda", disk_device="", disk_type="ext4")
         assert isinstance(other, MountRoot)
-        assert other.disk_device == "vdc"
+        assert other.disk_device == "vdc" and other.flags == MountRoot.READ_ONLY
         assert shutdown == Shutdown(grace_ms=1500)
 
 

@@ -29,8 +29,10 @@ def test_nothing_of_a_host_comes_along() -> None:
 
 
 def test_nothing_is_lent() -> None:
-    record, _ = checked_source(source(runtime={"max_sandboxes": 99}, started_by="0123"))
-    assert (record.runtime, record.started_by) == ({}, "")
+    record, _ = checked_source(
+        source(runtime={"max_sandboxes": 99}, started_by="0123", read_only=True)
+    )
+    assert (record.runtime, record.started_by, record.read_only) == ({}, "", False)
 
 
 @pytest.mark.parametrize(
