@@ -144,9 +144,11 @@ if TYPE_CHECKING:
     from sandlot.runtime.grant import RuntimeAccess
     from sandlot.runtime.lent import Runtime
     from sandlot.sandbox.difference import FileChange, FileState
+    from sandlot.sandbox.following import Follow
     from sandlot.sandbox.housekeeping import Leftover, Usage, disk_usage, prune
     from sandlot.sandbox.job import Attachment, Job
     from sandlot.sandbox.listing import SandboxInfo
+    from sandlot.sandbox.live import LivePush
     from sandlot.sandbox.log import LogEntry
     from sandlot.sandbox.metrics import Metrics
     from sandlot.sandbox.network import SandboxNetwork
@@ -181,6 +183,7 @@ _LAZY = {
     "Fleet": "sandlot.fleet.fleet",
     "FleetMember": "sandlot.fleet.members",
     "Flow": "sandlot.network.flow",
+    "Follow": "sandlot.sandbox.following",
     "Image": "sandlot.image",
     "ImageConfig": "sandlot.image",
     "ImageStore": "sandlot.image",
@@ -188,6 +191,7 @@ _LAZY = {
     "Job": "sandlot.sandbox.job",
     "JobOutput": "sandlot.guest.jobs",
     "Leftover": "sandlot.sandbox.housekeeping",
+    "LivePush": "sandlot.sandbox.live",
     "LogEntry": "sandlot.sandbox.log",
     "Metrics": "sandlot.sandbox.metrics",
     "NamedVolume": "sandlot.volume.declared",
@@ -304,6 +308,7 @@ __all__ = [
     "Flow",
     "FlowContext",
     "FlowRecord",
+    "Follow",
     "FsContext",
     "FsspecFs",
     "GuestProtocolError",
@@ -323,6 +328,7 @@ __all__ = [
     "KernelUnavailable",
     "KeyMissing",
     "Leftover",
+    "LivePush",
     "LocalProtocolError",
     "LogEntry",
     "MemFs",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from sandlot.cli.live import refuse
 from sandlot.cli.options import environment, labels, network_of, reach_options, secrets_of
 from sandlot.cli.output import Progress, ago, as_json, human_size, table
 from sandlot.errors import ConfigError, KeyMissing, RemoteNotFound
@@ -62,14 +64,15 @@ def _remote(address: str, options: dict[str, Any]) -> Remote:
 
 @click.command(
     epilog="Examples: sandlot push web s3://bucket/work; sandlot push --memory web backup; "
-    "sandlot push --kind volume data"
+    "sandlot push --kind volume data; sandlot push --live --interval 10s web; "
+    "sandlot push --live --after-exec web backup"
 )
 @_remote_options
 @click.option("--memory", is_flag=True, help="Its programs as they run too, not only its disk.")
 @click.option("--as", "name", metavar="NAME", help="What it is called there; as here otherwise.")
 @click.option(
-    "--keep", type=click.IntRange(1, 1000), default=10, show_default=True,
-    help="How many versions of it to keep.",
+    "--keep", type=click.IntRange(1, 1000), help="How many versions of it to keep; 10 otherwise, 5 "
+    "with --live.",
 )  # fmt: skip
 @click.option("-f", "--force", is_flag=True, help="Push over what this did not come from.")
 @click.option(
@@ -80,6 +83,11 @@ def _remote(address: str, options: dict[str, Any]) -> Remote:
     "--recipient", multiple=True, metavar="AGE1...",
     help="Let this key read it too, when this makes the remote.",
 )  # fmt: skip
+@click.option("--live", is_flag=True, help="Stay, and push its changes as they come.")
+@click.option(
+    "--interval", metavar="TIME", help="With --live: how often, such as 10s; 30s otherwise."
+)
+@click.option("--after-exec", is_flag=True, help="With --live: when a program in it has ended.")
 @click.option("--json", "json_", is_flag=True, help="What was done, as JSON.")
 @click.argument("what", metavar="SANDBOX")
 @click.argument("to", metavar="[REMOTE]", default="")
@@ -90,7 +98,17 @@ def push(what: str, to: str, json_: bool, **options: Any) -> None:
     a folder, or the name of one that `sandlot remote add` wrote down; the default one otherwise.
     Only what is not there yet is sent, sealed with your key (`sandlot key new`); no values of
     secrets are. A push that was cut off goes on when it is asked for again.
+
+    With --live a version is pushed at once, then at each point at which something was written since,
+    and at the end, which is Ctrl-C or the end of the sandbox. What cannot be pushed is told, and
+    tried again at the next point. `sandlot pull --follow` looks into it elsewhere.
     """
+    live = {name: options.pop(name) for name in ("live", "interval", "after_exec")}
+    if live.pop("live"):
+        _live(what, to, live, options, json_)
+        return
+    refuse(live, {"interval": "--interval", "after_exec": "--after-exec"}, "for --live")
+    options["keep"] = options["keep"] or 10
     progress = Progress(delay=0.5)
     try:
         done = asyncio.run(_push(what, to, progress, options))
@@ -107,7 +125,27 @@ def push(what: str, to: str, json_: bool, **options: Any) -> None:
     click.echo(f"{done.name}@{done.version}")
 
 
-async def _push(what: str, to: str, progress: Progress, options: dict[str, Any]) -> Pushed:
+def _live(what: str, to: str, live: dict[str, Any], options: dict[str, Any], json_: bool) -> None:
+    from sandlot.cli.live import push_live
+
+    if options["kind"] != "sandbox":
+        raise ConfigError(f"--live is for sandboxes, not for a {options['kind']}")
+    remote, name = _to(to, options)
+    chosen = {each: options[each] for each in ("memory", "force", "level")}
+    if options["keep"]:
+        chosen["keep"] = options["keep"]
+    with contextlib.suppress(asyncio.CancelledError):  # Ctrl-C before the first version, or twice
+        asyncio.run(
+            push_live(
+                what, remote, name, {**chosen, **live}, quiet=options["quiet"], json_=json_
+            )
+        )  # fmt: skip
+        return
+    raise click.Abort
+
+
+def _to(to: str, options: dict[str, Any]) -> tuple[Remote, str | None]:
+    """Where to push to, and under which name."""
     from sandlot.remote.address import is_address
     from sandlot.remote.place import parse_place
 
@@ -115,7 +153,11 @@ async def _push(what: str, to: str, progress: Progress, options: dict[str, Any])
     if is_address(to) and "#" in to:
         place = parse_place(to)
         to, name = place.remote, name or place.name
-    remote = _remote(to, options)
+    return _remote(to, options), name
+
+
+async def _push(what: str, to: str, progress: Progress, options: dict[str, Any]) -> Pushed:
+    remote, name = _to(to, options)
     common: dict[str, Any] = {
         "keep": options["keep"], "force": options["force"], "level": options["level"],
         "progress": None if options["quiet"] else progress,
@@ -140,7 +182,7 @@ async def _push(what: str, to: str, progress: Progress, options: dict[str, Any])
 
 @click.command(
     epilog="Examples: sandlot pull web; sandlot pull --start web@3 s3://bucket/work; "
-    "sandlot pull --kind volume data backup"
+    "sandlot pull --kind volume data backup; sandlot pull --follow -n look web"
 )
 @_remote_options
 @reach_options
@@ -153,6 +195,13 @@ async def _push(what: str, to: str, progress: Progress, options: dict[str, Any])
 )
 @click.option("--start", is_flag=True, help="Start it, by itself, as `sandlot start` does.")
 @click.option("-n", "--name", metavar="NAME", help="What to call it here; as it was otherwise.")
+@click.option("--follow", is_flag=True, help="Stay, and have the newest version to look into.")
+@click.option(
+    "--interval",
+    metavar="TIME",
+    help="With --follow: how often to look for a new one; 5s otherwise.",
+)
+@click.option("--keep", is_flag=True, help="With --follow: leave it here at the end, stopped.")
 @click.argument("source", metavar="NAME[@VERSION]|ADDRESS")
 @click.argument("remote", metavar="[REMOTE]", default="")
 def pull(source: str, remote: str, **options: Any) -> None:
@@ -162,9 +211,19 @@ def pull(source: str, remote: str, **options: Any) -> None:
     its programs too, if they were pushed with --memory and this machine is like that one, which is
     told before anything is fetched. Values of secrets were not pushed: give them with --secret.
     Pull only from those whose programs you would run. Images are fetched with `sandlot image pull`.
+
+    With --follow a sandbox stands at the newest version until Ctrl-C, to look into with `sandlot
+    exec`, `cp` and the like. Nothing can be written to it, it has no network, and what ran elsewhere
+    does not run in it. When a version comes, another one takes its place under its name, and
+    programs that run in the old one end. It is removed at the end.
     """
     from sandlot.sandbox.host import Host
 
+    following = {name: options.pop(name) for name in ("interval", "keep")}
+    if options.pop("follow"):
+        _follow(source, remote, following, options)
+        return
+    refuse(following, {"interval": "--interval", "keep": "--keep"}, "for --follow")
     Host.current().tell = lambda text: click.echo(f"sandlot: {text}", err=True)
     progress = Progress(delay=0.5)
     try:
@@ -179,13 +238,40 @@ def pull(source: str, remote: str, **options: Any) -> None:
     click.echo(made.id if options["kind"] != "volume" else made.name)
 
 
-async def _pull(source: str, address: str, progress: Progress, options: dict[str, Any]) -> Any:
+# What one that is looked into has none of.
+_NOT_FOLLOWED = {
+    "env": "-e", "env_file": "--env-file", "label": "-l", "fallback": "--fallback",
+    "start": "--start", "publish": "-p", "secret": "--secret", "secret_file": "--secret-file",
+    "volume": "-v", "mount": "--mount", "tmpfs": "--tmpfs", "allow": "--allow", "deny": "--deny",
+    "network": "--network", "peer": "--peer",
+}  # fmt: skip
+
+
+def _follow(source: str, address: str, following: dict[str, Any], options: dict[str, Any]) -> None:
+    from sandlot.cli.live import follow
+
+    if options["kind"] != "sandbox":
+        raise ConfigError(f"--follow is for sandboxes, not for a {options['kind']}")
+    refuse(options, _NOT_FOLLOWED, "not for --follow: it is only looked into")
+    what, remote = _from(source, address, options)
+    how = {"keep": following["keep"]} | (
+        {"interval": following["interval"]} if following["interval"] else {}
+    )
+    asyncio.run(follow(what, remote, options["name"], how, quiet=options["quiet"]))
+
+
+def _from(source: str, address: str, options: dict[str, Any]) -> tuple[str, Remote]:
+    """What to pull, and where from."""
     from sandlot.remote.address import is_address
     from sandlot.remote.place import parse_place
 
     place = parse_place(source, address)
-    remote: Remote = _remote(place.remote, options)
     what = source.partition("#")[2] if is_address(source) else source
+    return what, _remote(place.remote, options)
+
+
+async def _pull(source: str, address: str, progress: Progress, options: dict[str, Any]) -> Any:
+    what, remote = _from(source, address, options)
     told = None if options["quiet"] else progress
     common: dict[str, Any] = {"remote": remote, "progress": told}
     if options["kind"] == "volume":

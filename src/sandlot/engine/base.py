@@ -75,6 +75,10 @@ class Machine(ABC):
         """Have `flatten_disk` give up, soon, if it is under way."""
 
     @abstractmethod
+    async def writes(self, disk: int) -> int:
+        """How often the guest has written to a disk, or given blocks of it back, in this machine."""
+
+    @abstractmethod
     async def tell_size(self, disk: int) -> None:
         """Tell the guest how large a disk is, when it is larger than in the state that was loaded."""
 

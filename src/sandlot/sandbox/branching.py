@@ -320,7 +320,9 @@ class Branching(Life):
             )
 
     @contextlib.asynccontextmanager
-    async def _save_point(self, *, memory: bool) -> AsyncIterator[tuple[SnapshotFolder, Captured]]:
+    async def _save_point(
+        self, *, memory: bool, quiet: bool = False
+    ) -> AsyncIterator[tuple[SnapshotFolder, Captured]]:
         """What is to be pushed: the sandbox at this moment, saved until the end of the block."""
         from sandlot.sandbox.capture import Captured
         from sandlot.sandbox.saving import fork_point, stopped_point
@@ -328,12 +330,12 @@ class Branching(Life):
         from sandlot.snapshot.store import SnapshotFolder
 
         if self._owner is not None and self._owner.alive:
-            async with fork_point(self._owner, memory=memory, root=False) as (folder, captured):
-                yield folder, captured
+            async with fork_point(self._owner, memory=memory, root=False, quiet=quiet) as saved:
+                yield saved
             return
         session = await self._find_session()
         if session is not None:
-            options = {"fork": True, "memory": memory, "root": False}
+            options = {"fork": True, "memory": memory, "root": False, "quiet": quiet}
             async with ask_to_save(session, options) as answer:
                 machine = answer["machine"]
                 yield (

@@ -39,7 +39,7 @@ from sandlot.wire.messages import (
     encode,
 )
 from sandlot.wire.network import Dial
-from sandlot.wire.snapshot import Save, Saved
+from sandlot.wire.snapshot import Listen, Save, Saved
 from sandlot.wire.volumes import ChangeVolumes
 
 if TYPE_CHECKING:
@@ -137,6 +137,8 @@ class Door:
                 await self._change_volumes(stream, request)
             elif isinstance(request, Save):
                 await self._save(stream, request)
+            elif isinstance(request, Listen):
+                await self._owner.hearing.serve(stream)
             elif isinstance(request, FORWARDED):
                 await self._join(stream, request)
             else:
@@ -168,9 +170,14 @@ class Door:
 
         try:
             options = json.loads(request.options)
-            if options.get("fork"):
-                memory, root = options.get("memory", True), options.get("root", True)
-                async with fork_point(self._owner, memory=memory, root=root) as (folder, captured):
+            if options.get("mark"):
+                from sandlot.sandbox.marking import mark
+
+                stream.put(encode(Saved(result=json.dumps({"mark": await mark(self._owner)}))))
+            elif options.get("fork"):
+                how = {"memory": True, "root": True, "quiet": False}
+                how |= {name: bool(options[name]) for name in how if name in options}
+                async with fork_point(self._owner, **how) as (folder, captured):
                     result = {"folder": folder.path.name, **dataclasses.asdict(captured)}
                     stream.put(encode(Saved(result=json.dumps(result))))
                     await stream.read_message()  # until who asked has what it needs
@@ -220,6 +227,7 @@ class Door:
         plugged = self._owner.plugged
         if plugged is None or not isinstance(request, Exec | Stdio):
             await _joined(outer, session, request)
+            self._heard(session, request)
             return
         from sandlot.sandbox.visiting import Visits, refused
 
@@ -227,9 +235,18 @@ class Door:
         try:
             async with self._visits.admitted(session, request) as (asked, out, into):
                 await _joined(outer, session, asked, out, into)
+            self._heard(session, request)
         except Refuse as refusal:
             outer.put(encode(refused(refusal)))
             outer.finish()
+
+    def _heard(self, session: GuestSession, request: Message) -> None:
+        """The stream of a program has ended, and so has the program, if it is no job."""
+        if isinstance(request, Exec):
+            if request.flags & Exec.DETACHED:
+                self._owner.hearing.job(session, request.process)
+            else:
+                self._owner.hearing.ended()
 
     def close(self) -> None:
         """Stop serving; programs that are connected see the sandbox end."""

@@ -8,8 +8,15 @@ from datetime import UTC, datetime
 from sandlot.errors import WrongState
 from sandlot.state.records import RunState, SandboxRecord
 
-STOPPED, KILLED = "stopped", "killed"
+STOPPED, KILLED, DIED = "stopped", "killed", "its machine died"
+# As who comes after an owner that could not writes it down (state/records.py).
+_LEFT = ("its keeper was killed", "its program ended")
 _SHOWN = 60  # characters of a command
+
+
+def failed(state: RunState) -> bool:
+    """Whether it did not end in order: its disk is as after a power cut."""
+    return not state.running and (bool(state.owner) or state.reason in (DIED, *_LEFT))
 
 
 def why_it_ended(state: RunState) -> str:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from sandlot.errors import SandboxDied, SandboxError, SandboxNotFound, WrongState
 from sandlot.guest.session import GuestSession
 from sandlot.sandbox.door import Door, door_path
-from sandlot.sandbox.ending import KILLED, STOPPED
+from sandlot.sandbox.ending import DIED, KILLED, STOPPED
+from sandlot.sandbox.hearing import Hearing
 from sandlot.sandbox.hibernation import Sleep
 from sandlot.sandbox.host import Host
 from sandlot.sandbox.idleness import watch_duration, watch_idleness
@@ -56,6 +57,7 @@ class Owner:
         self.paused = False
         self.sleep = Sleep(self)
         self.joining = Joining(self)
+        self.hearing = Hearing(self)
         self.gone = asyncio.Event()
         """Set when its machine has ended, unless it sleeps."""
         self.deadline: float | None = None
@@ -270,7 +272,7 @@ class Owner:
             state = self.folder.run_state()
             reason = "" if self._main_ended else self.stopping
             if not reason and self.owned is not None and not self.owned.wanted_end:
-                reason = "its machine died"
+                reason = DIED
             if self.owned is None and self._before.started:  # it did not start: all is as it was
                 before = dataclasses.asdict(self._before)
                 del before["running"]

@@ -118,8 +118,13 @@ class Programs(Looking):
         # Where another program runs the sandbox, that one asks its plugins.
         plugged = self._owner.plugged if self._owner is not None else None
         if plugged is None:
-            return await session.start(command)
-        return await plugged.start_process(session, command)
+            process = await session.start(command)
+        else:
+            process = await plugged.start_process(session, command)
+        if self._owner is not None:
+            hearing = self._owner.hearing
+            process.on_exit(lambda _: hearing.ended())
+        return process
 
     async def _start_job(self, session: GuestSession, command: Command) -> Job:
         plugged = self._owner.plugged if self._owner is not None else None
@@ -127,6 +132,8 @@ class Programs(Looking):
             number = await session.start_job(command)
         else:
             number = await plugged.start_job(session, command)
+        if self._owner is not None:
+            self._owner.hearing.job(session, number)
         watch = await session.watch(number, flags=Watch.STATUS)
         watch.close()
         return Job(self._session, watch.job)

@@ -91,13 +91,13 @@ async def push_snapshot(
 
 async def push_sandbox(
     repository: Repository, sandbox: Branching, name: str | None, *, memory: bool,
-    options: dict[str, Any],
+    options: dict[str, Any], quiet: bool = False,
 ) -> Pushed:  # fmt: skip
-    """As `Sandbox.push`."""
+    """As `Sandbox.push`; a `quiet` one is no use of the sandbox, which may become idle."""
     chosen = checked_push_name(name or sandbox.name)
     async with (
         begin_push(repository, SANDBOX, chosen, sandbox.id, **options) as push,
-        sandbox._save_point(memory=memory) as (folder, captured),
+        sandbox._save_point(memory=memory, quiet=quiet) as (folder, captured),
     ):
         source = sandbox._folder.record()
         record = await asyncio.to_thread(new_record, folder, source, source.name, [], captured)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from sandlot.errors import ConfigError, SandboxError, WrongState
 from sandlot.sandbox.arguments import explained, flag, text, text_or_none
-from sandlot.sandbox.branching import Branching
 from sandlot.sandbox.host import DEFAULT_DISK, Host
 from sandlot.sandbox.life import STOP_GRACE
 from sandlot.sandbox.listing import SandboxInfo, list_sandboxes
 from sandlot.sandbox.policy import check_policy
 from sandlot.sandbox.process import signal_number
 from sandlot.sandbox.programs import MAX_OUTPUT, Programs
+from sandlot.sandbox.streaming import Streaming
 
 if TYPE_CHECKING:
     from sandlot.filesystem.base import FileSystem
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 DEFAULT_MEMORY = "1G"
 
 
-class Sandbox(Programs, Branching):
+class Sandbox(Programs, Streaming):
     """One microVM with its own kernel, files and processes.
 
         async with Sandbox.create(image="demo") as sb:

@@ -23,6 +23,7 @@ from sandlot.errors import (
     WrongState,
 )
 from sandlot.sandbox.capture import Captured, capture, link_folder, to_the_end
+from sandlot.sandbox.marking import unnoticed
 from sandlot.sandbox.naming import readable_name
 from sandlot.sandbox.sizes import check_name, parse_size
 from sandlot.snapshot.cache import bound
@@ -74,9 +75,9 @@ def cache_limit(host: Host) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _ready(owner: Owner) -> AsyncIterator[None]:
+async def _ready(owner: Owner, *, quiet: bool = False) -> AsyncIterator[None]:
     """Awake, and saved by nobody else, until the end of the block."""
-    with owner.using():
+    with unnoticed(owner) if quiet else owner.using():
         if not owner.paused:  # which is told apart later
             await owner.session()
         async with owner.saving:
@@ -256,12 +257,13 @@ def _same(one: SnapshotFolder, other: SnapshotFolder, name: str) -> bool:
 
 @contextlib.asynccontextmanager
 async def fork_point(
-    owner: Owner, *, memory: bool = True, root: bool = True
+    owner: Owner, *, memory: bool = True, root: bool = True, quiet: bool = False
 ) -> AsyncIterator[tuple[SnapshotFolder, Captured]]:
     """The machine as it is now, saved for forks or to be pushed, until the end of the block.
 
     Args:
         memory, root: as `capture` has them.
+        quiet: nobody asked for it just now: it is no use of the sandbox.
 
     Raises:
         as `save_running`
@@ -269,7 +271,7 @@ async def fork_point(
     if owner.plugged is not None:
         await owner.plugged.snapshot("fork" if root else "snapshot", "", not memory, ())
     with full_disk(), owner.host.snapshots.making() as folder:
-        async with _ready(owner):
+        async with _ready(owner, quiet=quiet):
             if memory:
                 owner.volumes.refuse_saving()
             captured = await capture(owner, folder, memory=memory, root=root and memory)

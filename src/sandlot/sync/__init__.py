@@ -13,6 +13,7 @@ from sandlot.sync.facade import Sandbox
 from sandlot.sync.files import FileReader, Files, Watch
 from sandlot.sync.fleets import Fleet
 from sandlot.sync.images import ImageStore, build_image
+from sandlot.sync.live import Follow, LivePush
 from sandlot.sync.network import SandboxNetwork
 from sandlot.sync.processes import Attachment, InputStream, Job, OutputStream, Process
 from sandlot.sync.remotes import Remote
@@ -24,9 +25,11 @@ __all__ = [
     "FileReader",
     "Files",
     "Fleet",
+    "Follow",
     "ImageStore",
     "InputStream",
     "Job",
+    "LivePush",
     "OutputStream",
     "Pool",
     "Process",

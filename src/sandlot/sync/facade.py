@@ -23,9 +23,11 @@ from sandlot.sandbox.arguments import explained
 from sandlot.sandbox.log import LogEntry
 from sandlot.sandbox.metrics import Metrics
 from sandlot.sandbox.result import ExecResult
+from sandlot.sandbox.streaming import KEEP, LOOK
 from sandlot.state.events import Event
 from sandlot.state.records import SandboxFolder, SandboxRecord
 from sandlot.sync.files import Files
+from sandlot.sync.live import Follow, LivePush
 from sandlot.sync.network import SandboxNetwork
 from sandlot.sync.portal import drained, run
 from sandlot.sync.processes import Job, Process
@@ -243,6 +245,34 @@ class Sandbox:
             )  # fmt: skip
 
         return cls(run(make()))
+
+    def push_live(
+        self, to: str | Remote | None = None, name: str | None = None, *,
+        interval: float | str | None = None, after_exec: bool = False, memory: bool = False,
+        keep: int = KEEP, force: bool = False, level: int = 1,
+        told: Callable[[Pushed], object] | None = None,
+        progress: Callable[[str, float | None], object] | None = None,
+    ) -> LivePush:  # fmt: skip
+        """See `sandlot.Sandbox.push_live`."""
+        return LivePush(
+            self._sandbox.push_live(
+                to, name, interval=interval, after_exec=after_exec, memory=memory, keep=keep,
+                force=force, level=level, told=told, progress=progress,
+            )
+        )  # fmt: skip
+
+    @classmethod
+    def follow(
+        cls, source: str = "", name: str | None = None, *, remote: str | Remote | None = None,
+        interval: float | str = LOOK, keep: bool = False,
+        progress: Callable[[str, float | None], object] | None = None,
+    ) -> Follow:  # fmt: skip
+        """See `sandlot.Sandbox.follow`."""
+        return Follow(
+            origin.Sandbox.follow(
+                source, name, remote=remote, interval=interval, keep=keep, progress=progress
+            )
+        )  # fmt: skip
 
     def fork(
         self, name: str | None = None, *, env: Mapping[str, str] | None = None,

@@ -46,4 +46,16 @@ class Saved(Message):
     result: str = _tag(1, default="")
 
 
-SNAPSHOT_MESSAGES: tuple[type[Message], ...] = (Freeze, Thaw, Grow, Save, Saved)
+class Listen(Message):
+    """Between programs of the host: tell when programs in the sandbox have ended."""
+
+    kind: ClassVar[int] = 0x48
+
+
+class Heard(Message):
+    """Between programs of the host: one has ended, or several."""
+
+    kind: ClassVar[int] = 0x49
+
+
+SNAPSHOT_MESSAGES: tuple[type[Message], ...] = (Freeze, Thaw, Grow, Save, Saved, Listen, Heard)

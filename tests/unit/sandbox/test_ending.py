@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sandlot.sandbox.ending import not_running, why_it_ended
+from sandlot.sandbox.ending import DIED, failed, not_running, why_it_ended
 from sandlot.state.records import RunState
 from tests.unit.state.test_records import record
 
@@ -57,3 +57,17 @@ def test_other_remedies() -> None:
     assert not_running(record("work"), ended(), "nothing to do").hint == "nothing to do"
     long = not_running(record("work", command=["x" * 500]), ended(exit_code=0))
     assert len(long.message) < 200
+
+
+@pytest.mark.parametrize(
+    ("values", "bad"),
+    [
+        ({}, False), ({"reason": "stopped"}, False), ({"reason": "killed"}, False),
+        ({"reason": "idle for 60 s"}, False), ({"exit_code": 1}, False), ({"reason": DIED}, True),
+        ({"reason": "its keeper was killed"}, True), ({"reason": "its program ended"}, True),
+        ({"owner": 17}, True),
+    ],
+)  # fmt: skip
+def test_what_failed_is_as_after_a_power_cut(values: dict[str, Any], bad: bool) -> None:
+    assert failed(ended(**values)) is bad
+    assert not failed(RunState(running=True, owner=17))

@@ -24,6 +24,8 @@ PAIRS = [
     (sandlot.Volume, sync.Volume),
     (sandlot.Remote, sync.Remote),
     (sandlot.Fleet, sync.Fleet),
+    (sandlot.LivePush, sync.LivePush),
+    (sandlot.Follow, sync.Follow),
     (SandboxVolumes, sync.SandboxVolumes),
     (sandlot.InputStream, sync.InputStream),
     (sandlot.OutputStream, sync.OutputStream),

@@ -186,6 +186,14 @@ class QemuMachine(Machine):
         with contextlib.suppress(SandboxError):
             await self._monitor.execute("job-cancel", id=f"flatten{disk}")
 
+    async def writes(self, disk: int) -> int:
+        node = self._nodes.get(disk, f"d{disk}")
+        for each in await self._monitor.execute("query-blockstats"):
+            if each.get("node-name") == node:
+                done = each["stats"]  # of the device: joining layers is not counted
+                return int(done["wr_operations"]) + int(done["unmap_operations"])
+        raise SandboxError(f"the machine says nothing of its disk {node}")
+
     async def tell_size(self, disk: int) -> None:
         # It has this size; the device tells the guest so whenever it is set.
         node = self._nodes.get(disk, f"d{disk}")
