@@ -20,6 +20,7 @@ from bench import (
     gateway,
     images,
     intercept,
+    lazy,
     life,
     network,
     phases,
@@ -53,6 +54,7 @@ BENCHES = {
     **volume_work.BENCHES,
     **plugins.BENCHES,
     **push.BENCHES,
+    **lazy.BENCHES,
 }
 
 

@@ -181,7 +181,7 @@ async def _push(what: str, to: str, progress: Progress, options: dict[str, Any])
 
 
 @click.command(
-    epilog="Examples: sandlot pull web; sandlot pull --start web@3 s3://bucket/work; "
+    epilog="Examples: sandlot pull web; sandlot pull --start --lazy web@3 s3://bucket/work; "
     "sandlot pull --kind volume data backup; sandlot pull --follow -n look web"
 )
 @_remote_options
@@ -193,6 +193,10 @@ async def _push(what: str, to: str, progress: Progress, options: dict[str, Any])
 @click.option(
     "--fallback", is_flag=True, help="Its disk alone if its programs cannot go on on this machine."
 )
+@click.option(
+    "--lazy", is_flag=True,
+    help="Do not wait for all of its disk: what it reads comes first, the rest while it runs.",
+)  # fmt: skip
 @click.option("--start", is_flag=True, help="Start it, by itself, as `sandlot start` does.")
 @click.option("-n", "--name", metavar="NAME", help="What to call it here; as it was otherwise.")
 @click.option("--follow", is_flag=True, help="Stay, and have the newest version to look into.")
@@ -287,7 +291,7 @@ async def _pull(source: str, address: str, progress: Progress, options: dict[str
     from sandlot.sandbox.sandbox import Sandbox
 
     return await Sandbox.pull(
-        what, options["name"], start=options["start"], detached=True,
+        what, options["name"], start=options["start"], lazy=options["lazy"], detached=True,
         env=environment(options["env"], options["env_file"]), network=network_of(options),
         ports=list(options["publish"]) or None,
         secrets=secrets_of(options["secret"], options["secret_file"]),

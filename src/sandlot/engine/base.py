@@ -83,6 +83,15 @@ class Machine(ABC):
         """Tell the guest how large a disk is, when it is larger than in the state that was loaded."""
 
     @abstractmethod
+    async def read_files(self) -> None:
+        """Read from the disk, from now on, what was served: all of it is there. Its servers may
+        end when this returns.
+
+        Raises:
+            SandboxError: it was refused; all stays as it was.
+        """
+
+    @abstractmethod
     async def add_disk(self, serial: str, path: Path, size: int) -> None:
         """Give a running machine one more disk, which begins at DISK_OFFSET of its file; the guest
         knows it by its serial number."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 MIB = 1024 * 1024
@@ -49,6 +50,10 @@ class MachineConfig:
 
     `memory` is in bytes, `ram` the file that holds the guest's memory: shared with the file when a
     template is made, private to the process (copy on write) when one is restored.
+
+    Files in `served` are not read from the disk: their bytes come over a socket, by its descriptor,
+    at whose other end somebody serves them (nbd.py). Only what is not written to can be. Of a
+    concatenated disk its whole device is.
     """
 
     memory: int
@@ -59,3 +64,4 @@ class MachineConfig:
     initrd: Path | None = None
     cmdline: str = ""
     window: int = WINDOW_SIZE
+    served: Mapping[Path, int] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from sandlot.errors import BlobNotFound, RemoteDamaged
+from sandlot.remote.hot import HOT
 from sandlot.remote.index import Place, pack_key, pack_of, parse_list
 from sandlot.remote.leases import GC, collecting
 from sandlot.remote.receiving import Receiver
@@ -44,7 +45,7 @@ async def collect(repository: Repository, *, patience: float = 0.0) -> Collected
         blobs = {blob.key: blob async for blob in store.list() if blob.key != GC}
         doomed = [
             key for key in blobs
-            if key.startswith("manifests/") and key.rpartition("/")[2] not in manifests
+            if key.startswith(("manifests/", HOT)) and key.rpartition("/")[2] not in manifests
         ]  # fmt: skip
         packs = await _repacked(repository, needed, blobs)
         doomed += [key for key in blobs if (pack := pack_of(key)) and pack not in packs]

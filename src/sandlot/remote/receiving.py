@@ -27,11 +27,11 @@ Told = Callable[[int], object]
 
 @dataclass(frozen=True)
 class Wanted:
-    """A chunk, and all places where it belongs: (file, offset)."""
+    """A chunk, and all places where it belongs: (file, or a descriptor of it, offset)."""
 
     id: bytes
     length: int
-    places: tuple[tuple[Path, int], ...]
+    places: tuple[tuple[Path | int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,17 @@ class Receiver:
                 if length != each.length:
                     raise RemoteDamaged(f"{part.path} has a chunk of two lengths")
                 places.append((path, each.offset))
-        left = [Wanted(id, length, tuple(places)) for id, (length, places) in wanted.items()]
+        await self.fetch(
+            [Wanted(id, length, tuple(places)) for id, (length, places) in wanted.items()]
+        )
+        await at_once([partial(self._check, path, part) for path, (part, _) in files.items()], 2)
+
+    async def fetch(self, left: list[Wanted]) -> None:
+        """Put chunks where they belong, in files that are there.
+
+        Raises:
+            RemoteDamaged: one is not what it should be, or gone.
+        """
         for last in (False, True):
             missing: list[Wanted] = []
             pieces = list(plan((self._place(each.id), each) for each in left))
@@ -129,7 +139,6 @@ class Receiver:
             # Somebody collected garbage meanwhile: what is needed is in other packs now.
             left = missing
             await self._repository.load_index()
-        await at_once([partial(self._check, path, part) for path, (part, _) in files.items()], 2)
 
     def _place(self, id: bytes) -> Place:
         place = self._repository.index.get(id)
@@ -167,6 +176,14 @@ class Receiver:
         """In a thread: the chunks of a piece, to where they belong."""
         view, done = memoryview(data), 0
         opened: dict[Path, int] = {}
+
+        def descriptor_of(file: Path | int) -> int:
+            if isinstance(file, int):
+                return file
+            if file not in opened:
+                opened[file] = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+            return opened[file]
+
         try:
             for at, length, wanted in piece.chunks:
                 if self._stopped:
@@ -182,10 +199,8 @@ class Receiver:
                         hint="nothing of it was kept; the version before may be whole",
                         address=self._repository.address,
                     ) from None
-                for path, offset in wanted.places:
-                    if path not in opened:
-                        opened[path] = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-                    put(opened[path], offset, plain)
+                for file, offset in wanted.places:
+                    put(descriptor_of(file), offset, plain)
                     done += len(plain)
         finally:
             for descriptor in opened.values():

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sandlot.errors import ConfigError, KeyMissing, RemoteDamaged
-from sandlot.remote.address import is_address
+from sandlot.remote.address import is_address, parse_address
 from sandlot.remote.collecting import Collected, collect
 from sandlot.remote.configured import find_remote
 from sandlot.remote.keys import Keys, checked_recipient, read_key_file
@@ -102,6 +103,41 @@ class Remote:
             if self._key is None and passphrase:
                 return Keys((), passphrase)
             raise
+
+    def to_record(self) -> dict[str, Any]:
+        """What opens it again in any program of this user: no key, but where that lies.
+
+        Raises:
+            ConfigError: only this program can open it.
+        """
+        settings = Settings.read()
+        path = Path(self._key or settings.key).expanduser().absolute()
+        if self._passphrase is not None and not path.exists():
+            raise ConfigError(
+                "the remote is opened again later, and only this program knows the passphrase",
+                hint="have it in a file that SANDLOT_PASSPHRASE_FILE names, or use a key file",
+            )
+        address = find_remote(self._address, settings)
+        if parse_address(address).kind == "folder":
+            address = str(Path(parse_address(address).path).expanduser().absolute())
+        return {
+            "address": address, "key": str(path),
+            "passphrase_file": str(settings.passphrase_file or ""), "rate": self._rate,
+        }  # fmt: skip
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Remote:
+        """The one that a record is of.
+
+        Raises:
+            ConfigError: the passphrase's file cannot be read.
+        """
+        key, file = Path(record["key"]), record["passphrase_file"]
+        return cls(
+            record["address"], key=key if key.exists() or not file else None,
+            passphrase=read_passphrase(Path(file)) if file else None,
+            rate=int(record["rate"]) or None,
+        )  # fmt: skip
 
     @contextlib.asynccontextmanager
     async def open(

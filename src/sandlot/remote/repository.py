@@ -3,6 +3,7 @@
 keys/ring            the ring of keys, encrypted to those who may read (keys.py)
 heads/NAME           what a name stands for; the name is a keyed digest
 manifests/ID         a version
+hot/ID               what a version reads first (hot.py)
 index/ID             where chunks lie in packs
 packs/XX/ID          sealed chunks, one after the other
 pending/ID           somebody is pushing (leases.py)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sandlot.errors import ConfigError
 from sandlot.sandbox.arguments import flag
 from sandlot.sandbox.door import ask_to_save
+from sandlot.sandbox.lazy import Fetching
 from sandlot.sandbox.life import Life
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ class Branching(Life):
     @classmethod
     def pull(
         cls, source: str = "", name: str | None = None, *, remote: str | Remote | None = None,
-        disk_only: bool = False, fallback: bool = False, start: bool = True,
+        disk_only: bool = False, fallback: bool = False, lazy: bool = False, start: bool = True,
         env: Mapping[str, str] | None = None, hostname: str | None = None,
         network: Network | None = None, ports: object = None, secrets: object = None,
         labels: Mapping[str, str] | None = None, disk: int | str | None = None,
@@ -257,6 +258,8 @@ class Branching(Life):
             remote: a `Remote`, its name or its address; the default one when None.
             disk_only: its disk alone; its programs begin anew.
             fallback: do that where the saved machine cannot go on, and tell it.
+            lazy: have it running before all of its disk is here: what is read comes first, the rest
+                behind it, from the remote, which is needed until then. Saving it waits for that.
             start: have it running. Otherwise it is there, stopped, and goes on when it is started.
             env, hostname, network, ports, labels, disk, detached, hooks, plugins,
             plugin_processes: as in `Snapshot.restore`.
@@ -281,14 +284,34 @@ class Branching(Life):
             plugin_processes=plugin_processes,
         )  # fmt: skip
 
+        flag(lazy, "lazy")
+
         async def make() -> Sandbox:
             made = await pull_sandbox(
                 source, name, remote, changes, hooks, disk_only=disk_only, fallback=fallback,
-                tell=progress or (lambda stage, fraction: None),
+                lazy=lazy, tell=progress or (lambda stage, fraction: None),
             )  # fmt: skip
             return await started(made) if start else made
 
         return SandboxCreation(make)
+
+    async def pulled(self) -> None:
+        """Wait until all of it is here, if it was pulled with `lazy`. The remote is not needed any
+        more then.
+
+        Raises:
+            RemoteError: it cannot be had; what is here stays, and starting it again tries again.
+            WrongState: it does not run, so that nobody fetches the rest.
+        """
+        fetching, pause = Fetching(self._host, self._folder), 0.005
+        while self._owner is None and not fetching.whole:
+            fetching.refuse_failed()
+            if self._lock is not None or not self._runs():
+                raise self._not_running("the rest is fetched while it runs: start it")
+            await asyncio.sleep(pause)  # its owner tells by removing the folder
+            pause = min(pause * 1.5, 0.2)
+        if self._owner is not None:
+            await self._owner.fetching.completed()
 
     @contextlib.asynccontextmanager
     async def _fork_point(self) -> AsyncIterator[tuple[Origin, Grants]]:

@@ -34,6 +34,7 @@ class Sleep:
             self._owner.up.clear()
             self.asleep = True
             try:
+                await self._owner.fetching.completed()
                 await self._owner.joining.give_way()
                 await put_aside(self._owner, owned, lambda: not self._owner.in_use())
             except (SandboxError, OSError) as error:

@@ -15,6 +15,7 @@ from sandlot.sandbox.door import connect, door_path
 from sandlot.sandbox.ending import not_running
 from sandlot.sandbox.host import Host
 from sandlot.sandbox.job import Job
+from sandlot.sandbox.lazy import LAZY
 from sandlot.sandbox.listing import SandboxInfo
 from sandlot.sandbox.log import LIMIT as OUTPUT_LIMIT
 from sandlot.sandbox.log import LogEntry, Tail, follow_log, read_log
@@ -160,7 +161,7 @@ class Looking:
         limits["output_kept"] = 2 * OUTPUT_LIMIT
         return {
             **record, "status": info.status, "limits": limits,
-            "state": state,
+            "state": state, "whole": not (self._folder.path / LAZY).exists(),
             "files": {
                 "folder": str(self._folder.path), "disk": str(self._folder.disk),
                 "output": str(self._folder.log), "console": str(self._folder.console),

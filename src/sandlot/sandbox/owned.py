@@ -10,8 +10,8 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sandlot.engine.base import Machine
-from sandlot.engine.config import DISK_OFFSET
+from sandlot.engine.base import Engine, Machine
+from sandlot.engine.config import DISK_OFFSET, MachineConfig
 from sandlot.errors import (
     BootError,
     FileError,
@@ -33,7 +33,10 @@ from sandlot.snapshot.store import VOLUMES
 from sandlot.state.records import SandboxFolder, SandboxRecord
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sandlot.sandbox.host import Host
+    from sandlot.sandbox.lazy import Fetching
 
 RESTORE_PATIENCE = 60.0
 
@@ -71,8 +74,9 @@ class OwnedMachine:
 
     @classmethod
     async def restore(
-        cls, host: Host, folder: SandboxFolder, record: SandboxRecord
-    ) -> OwnedMachine:
+        cls, host: Host, folder: SandboxFolder, record: SandboxRecord,
+        fetching: Fetching | None = None,
+    ) -> OwnedMachine:  # fmt: skip
         """Bring up a sandbox whose lock the caller holds.
 
         A template that does not come to life is made anew, once.
@@ -82,7 +86,7 @@ class OwnedMachine:
             ImageError: the guest cannot mount the image.
         """
         folder.tidy()
-        if folder.saved.exists() and (owned := await cls._go_on(host, folder, record)):
+        if folder.saved.exists() and (owned := await cls._go_on(host, folder, record, fetching)):
             return owned
         engine, template = await host.template(record.memory, record.cpus)
         layers, active = folder.disk_files()
@@ -101,7 +105,7 @@ class OwnedMachine:
             config = template.config(
                 memory.full, folder.image, active, record.disk, fresh=fresh, layers=tuple(layers)
             )
-            machine = await engine.restore(config, template.state)
+            machine = await _restored(engine, config, template.state, fetching)
             owned = cls(folder, record, machine)
             owned.disk_place = 1 if fresh else 2
             owned.staged_size, owned.facts = template.disk_size, engine.facts
@@ -127,8 +131,9 @@ class OwnedMachine:
 
     @classmethod
     async def _go_on(
-        cls, host: Host, folder: SandboxFolder, record: SandboxRecord
-    ) -> OwnedMachine | None:
+        cls, host: Host, folder: SandboxFolder, record: SandboxRecord,
+        fetching: Fetching | None,
+    ) -> OwnedMachine | None:  # fmt: skip
         """Bring up the machine that was saved, which goes on when it is thawed.
 
         A machine that came up before and was not thawed, since its program was killed, may have
@@ -152,7 +157,7 @@ class OwnedMachine:
         state = dataclasses.replace(state, disk=record.disk)
         config = state.config(folder.memory / "full", folder.image, tuple(layers), active)
         begun.touch()
-        machine = await engine.restore(config, folder.saved / "state")
+        machine = await _restored(engine, config, folder.saved / "state", fetching)
         owned = cls(folder, record, machine)
         owned.disk_place, owned.staged_size, owned.facts = state.place, state.staged, engine.facts
         owned.restored, owned.main = saved["restored"], state.main
@@ -296,3 +301,13 @@ class OwnedMachine:
     def alive(self) -> bool:
         """Whether the machine can still be used."""
         return self._ending is None
+
+
+async def _restored(
+    engine: Engine, config: MachineConfig, state: Path, fetching: Fetching | None
+) -> Machine:
+    """A machine, which does not read from the disk what is not there yet."""
+    if fetching is None:
+        return await engine.restore(config, state)
+    with fetching.serving() as served:
+        return await engine.restore(dataclasses.replace(config, served=served), state)

@@ -25,6 +25,7 @@ from sandlot.sandbox.hibernation import Sleep
 from sandlot.sandbox.host import Host
 from sandlot.sandbox.idleness import watch_duration, watch_idleness
 from sandlot.sandbox.joining import Joining
+from sandlot.sandbox.lazy import Fetching
 from sandlot.sandbox.mounted import Mounted
 from sandlot.sandbox.owned import OwnedMachine
 from sandlot.state.lock import FileLock
@@ -79,6 +80,7 @@ class Owner:
         self.volumes = Mounted(self)
         self.lending: Lending | None = None
         """The runtime that it was lent, when it has a grant."""
+        self.fetching = Fetching(host, folder)
         self.lineage: Authority | None = None
         """The authority of the sandbox that it was forked from, or restored, in this program."""
         self.reach: Reach | None = None
@@ -138,9 +140,10 @@ class Owner:
             if self.record.ports or self.record.secrets:
                 await self._open_network().prepare()
             self.volumes.check()
+            await self.fetching.open()
             loop = asyncio.get_running_loop()
             self._starting = loop.create_task(
-                OwnedMachine.restore(self.host, self.folder, self.record)
+                OwnedMachine.restore(self.host, self.folder, self.record, self.fetching)
             )
             # Costs as much as a good part of the machine's start, in which this process waits.
             imported = loop.run_in_executor(None, import_module, "sandlot.sandbox.reach")
@@ -177,13 +180,13 @@ class Owner:
             if self.owned is not None:
                 await self.owned.kill()
             self.finish()
-            if self.plugged is not None:
-                await self.plugged.settled()
+            await self._settled()
             raise
         if self.main:
             self.folder.update_run_state(main=self.main)
         event, self.sleep.asleep = "woken" if self.asleep else "started", False
         self.paused = self._main_ended = False
+        self.fetching.begin(self.owned.machine)
         self.touch()
         self.gone.clear()
         self.up.set()
@@ -287,6 +290,7 @@ class Owner:
         if not self.folder.saved.exists():
             # The memory that its machine began with; a link to a template would keep its room.
             shutil.rmtree(self.folder.memory, ignore_errors=True)
+        self.fetching.close()
         if self.plugged is not None:
             self.plugged.stopped(self.stopping or "its main command ended")
         if self.removes and not self.kept:
@@ -397,9 +401,13 @@ class Owner:
             await self.owned.ended()
         await self.ended_event.wait()
         await self.volumes.ended()
+        await self._settled()
+        await self.peers_ended()
+
+    async def _settled(self) -> None:
+        await self.fetching.closed()
         if self.plugged is not None:
             await self.plugged.settled()
-        await self.peers_ended()
 
     async def peers_ended(self) -> None:
         """Wait until what its programs have started is gone, if it is to go with it."""

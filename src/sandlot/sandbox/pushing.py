@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from sandlot.sandbox.sandbox import Sandbox
 
 SANDBOX, SNAPSHOT = "sandbox", "snapshot"
+ON_DEMAND = ("image/", "disk/")
+"""What a machine can read while it runs, if it is not here yet."""
 
 
 # Section: out
@@ -117,6 +119,8 @@ class Found:
     base: Base
     manifest: PushedManifest
     incoming: Incoming
+    stored: str
+    """The name of its manifest there."""
 
     @property
     def has_memory(self) -> bool:
@@ -141,7 +145,13 @@ async def look(repository: Repository, kind: str, name: str, version: int | None
     config = parse_config(json.dumps(manifest.config).encode())
     # A file of the image may be in it under one name only.
     found = incoming(config, Manifest("", 0, files))
-    return Found(repository, Base(manifest.name, manifest.version, picked.digest), manifest, found)
+    return Found(
+        repository,
+        Base(manifest.name, manifest.version, picked.digest),
+        manifest,
+        found,
+        picked.manifest,
+    )
 
 
 async def fits(host: Host, found: Found, *, disk_only: bool, fallback: bool) -> bool:
@@ -169,9 +179,11 @@ async def fits(host: Host, found: Found, *, disk_only: bool, fallback: bool) -> 
 
 @contextlib.asynccontextmanager
 async def fetched(
-    host: Host, found: Found, name: str | None, *, disk_only: bool, tell: Progress
-) -> AsyncIterator[tuple[SnapshotFolder, SnapshotRecord]]:
+    host: Host, found: Found, name: str | None, *, disk_only: bool, tell: Progress,
+    later: Remote | None = None,
+) -> AsyncIterator[tuple[SnapshotFolder, SnapshotRecord]]:  # fmt: skip
     """What was pulled, in a folder that is removed at the end of the block unless it gets a name.
+    What is not needed at once is left for `later` (lazy.py).
 
     Raises:
         RemoteDamaged, SnapshotDamaged: it is not what it should be; nothing is kept.
@@ -190,7 +202,7 @@ async def fetched(
             make_room, host, folder, found.incoming, disk_only=disk_only, known=known
         )
         stored = {each.path: each for each in found.manifest.parts if each.path in wanted}
-        await _fill(repository, folder, stored, shared, tell)
+        await _fill(found, folder, stored, shared, tell, later)
         made = await asyncio.to_thread(
             filled, folder, found.incoming, record, wanted, disk_only=disk_only
         )
@@ -199,12 +211,16 @@ async def fetched(
 
 
 async def _fill(
-    repository: Repository, folder: SnapshotFolder, stored: dict[str, StoredPart],
-    shared: dict[str, Path], tell: Progress,
+    found: Found, folder: SnapshotFolder, stored: dict[str, StoredPart],
+    shared: dict[str, Path], tell: Progress, later: Remote | None,
 ) -> None:  # fmt: skip
+    from sandlot.sandbox.lazy import begin_lazy
     from sandlot.state.sparse import link_or_copy
 
+    repository = found.repository
     missing = {path: part for path, part in stored.items() if path not in shared}
+    rest = [path for path in missing if later is not None and path.startswith(ON_DEMAND)]
+    left = {path: missing.pop(path) for path in rest}
     total, done = max(1, sum(part.data for part in missing.values())), 0
 
     def told(count: int) -> None:
@@ -219,6 +235,9 @@ async def _fill(
         files: dict[Path, tuple[StoredPart, list[Entry]]] = {}
         for path, part in missing.items():
             files[folder.path / path] = (part, await receiver.entries(part))
+        if later is not None and left:
+            lists = {path: (part, await receiver.entries(part)) for path, part in left.items()}
+            await begin_lazy(repository, found.stored, folder.path, later, lists)
         await receiver.fill(files)
         for file, (part, entries) in files.items():
             repository.known.note_chunks(file.stat(), part.contents, entries)
@@ -238,11 +257,14 @@ async def pull_snapshot(
 
 @contextlib.asynccontextmanager
 async def pulled_origin(
-    host: Host, found: Found, *, disk_only: bool, tell: Progress
+    host: Host, found: Found, *, disk_only: bool, tell: Progress, later: Remote | None = None
 ) -> AsyncIterator[Origin]:
-    """Where a sandbox goes on that was pulled."""
+    """Where a sandbox goes on that was pulled. What is not needed for its start is left for `later`,
+    if that is a remote."""
     unused = f"pulled-{secrets.token_hex(6)}"
-    async with fetched(host, found, unused, disk_only=disk_only, tell=tell) as (folder, record):
+    async with fetched(
+        host, found, unused, disk_only=disk_only, tell=tell, later=later
+    ) as (folder, record):  # fmt: skip
         machine = record.machine_record
         if machine is not None:
             with full_disk():
@@ -252,7 +274,7 @@ async def pulled_origin(
 
 async def pull_sandbox(
     source: str, name: str | None, remote: str | Remote | None, changes: Changes,
-    hooks: Hooks | None, *, disk_only: bool, fallback: bool, tell: Progress,
+    hooks: Hooks | None, *, disk_only: bool, fallback: bool, lazy: bool, tell: Progress,
 ) -> Sandbox:  # fmt: skip
     """As `Sandbox.pull`, not started yet."""
     from sandlot.sandbox.branching import prepare_child
@@ -268,7 +290,8 @@ async def pull_sandbox(
         chosen = name or found.incoming.record.sandbox
         host.sandboxes.refuse_taken(chosen)
         only = await fits(host, found, disk_only=disk_only, fallback=fallback)
-        async with pulled_origin(host, found, disk_only=only, tell=tell) as begin:
+        later = opened if lazy else None
+        async with pulled_origin(host, found, disk_only=only, tell=tell, later=later) as begin:
             made = await prepare_child(host, begin, chosen, changes, Grants(), hooks)
         repository.known.note_base(SANDBOX, made.id, found.base)
     return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import secrets
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from sandlot.engine.config import MIB
 from sandlot.errors import ConfigError, SnapshotError, SnapshotNotFound
 from sandlot.sandbox.arguments import flag
 from sandlot.sandbox.capture import clear, link_folder, to_the_end
+from sandlot.sandbox.lazy import LAZY
 from sandlot.sandbox.naming import readable_name
 from sandlot.sandbox.options import check_env, disk_size, network_options
 from sandlot.sandbox.policy import check_policy
@@ -291,6 +293,8 @@ def _link(
     (folder.path / "disk").mkdir(mode=0o700)
     for name in origin.layers:
         link_or_copy(origin.folder.disk / name, folder.path / "disk" / name)
+    if (origin.folder.path / LAZY).exists():
+        shutil.copytree(origin.folder.path / LAZY, folder.path / LAZY)
     folder.write_disk_files(origin.layers, new_overlay(folder, record.disk, len(origin.layers)))
     if origin.machine is None:
         return

@@ -23,6 +23,7 @@ from sandlot.errors import (
     WrongState,
 )
 from sandlot.sandbox.capture import Captured, capture, link_folder, to_the_end
+from sandlot.sandbox.lazy import complete
 from sandlot.sandbox.marking import unnoticed
 from sandlot.sandbox.naming import readable_name
 from sandlot.sandbox.sizes import check_name, parse_size
@@ -80,6 +81,7 @@ async def _ready(owner: Owner, *, quiet: bool = False) -> AsyncIterator[None]:
     with unnoticed(owner) if quiet else owner.using():
         if not owner.paused:  # which is told apart later
             await owner.session()
+        await owner.fetching.completed()
         async with owner.saving:
             yield
 
@@ -153,6 +155,7 @@ async def stopped_point(
                 f"sandbox {record.name!r} was never started: its disk is empty",
                 hint="start it first, or make another one from its image",
             )
+        await complete(host, sandbox)
         with full_disk(), host.snapshots.making() as folder:
             captured = await to_the_end(asyncio.to_thread(_save_disk, sandbox, record, folder))
             lock.release()  # what was saved does not change when the sandbox is started

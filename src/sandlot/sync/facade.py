@@ -222,10 +222,14 @@ class Sandbox:
             )
         )
 
+    def pulled(self) -> None:
+        """See `sandlot.Sandbox.pulled`."""
+        run(self._sandbox.pulled())
+
     @classmethod
     def pull(
         cls, source: str = "", name: str | None = None, *, remote: str | Remote | None = None,
-        disk_only: bool = False, fallback: bool = False, start: bool = True,
+        disk_only: bool = False, fallback: bool = False, lazy: bool = False, start: bool = True,
         env: Mapping[str, str] | None = None, hostname: str | None = None,
         network: Network | None = None, ports: object = None, secrets: object = None,
         labels: Mapping[str, str] | None = None, disk: int | str | None = None,
@@ -238,8 +242,8 @@ class Sandbox:
 
         async def make() -> origin.Sandbox:
             return await origin.Sandbox.pull(
-                source, name, remote=remote, disk_only=disk_only, fallback=fallback, start=start,
-                env=env, hostname=hostname, network=network, ports=ports, secrets=secrets,
+                source, name, remote=remote, disk_only=disk_only, fallback=fallback, lazy=lazy,
+                start=start, env=env, hostname=hostname, network=network, ports=ports, secrets=secrets,
                 labels=labels, disk=disk, detached=detached, volumes=volumes, hooks=hooks,
                 plugins=plugins, plugin_processes=plugin_processes, progress=progress,
             )  # fmt: skip

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sandlot.engine.config import DISK_OFFSET, MIB, Disk, MachineConfig
 
@@ -112,12 +114,12 @@ def build_argv(
             nothing = f"driver=null-co,node-name=d{index},size={disk.size},read-zeroes=on,{mode}"
             argv += ["-blockdev", nothing]
         elif disk.layers:
-            argv += _layered(index, disk)
+            argv += _layered(index, disk, config.served)
         else:
-            file = f"driver=file,node-name=f{index},filename={_quoted(disk.path)},locking=off"
+            file = _file(f"f{index}", disk.path, config.served)
             node = f"driver=raw,node-name=d{index},file=f{index},size={disk.size}"
             node += f",offset={disk.offset}"
-            if disk.concatenated:
+            if disk.concatenated and disk.path not in config.served:
                 node = f"driver=vmdk,node-name=d{index},file=f{index}"
             argv += ["-blockdev", f"{file},{mode}", "-blockdev", f"{node},{mode}"]
         argv += ["-device", f"virtio-blk-pci,drive=d{index},id=disk{index},{_TOLD}"]
@@ -140,7 +142,14 @@ def build_argv(
 _TOLD = "werror=report,rerror=report"
 
 
-def _layered(index: int, disk: Disk) -> list[str]:
+def _file(name: str, path: Path, served: Mapping[Path, int]) -> str:
+    """A node with the bytes of a file."""
+    if path in served:
+        return f"driver=nbd,node-name={name},server.type=fd,server.str={served[path]}"
+    return f"driver=file,node-name={name},filename={_quoted(path)},locking=off"
+
+
+def _layered(index: int, disk: Disk, served: Mapping[Path, int]) -> list[str]:
     """An overlay, over a plain file and the overlays between."""
     argv: list[str] = []
     below = ""
@@ -149,8 +158,7 @@ def _layered(index: int, disk: Disk) -> list[str]:
         top = level == len(disk.layers)
         mode = "read-only=off,discard=unmap" if top and not disk.readonly else "read-only=on"
         name = f"d{index}" if top else f"d{index}l{level}"
-        file = f"driver=file,node-name={name}f,filename={_quoted(path)},locking=off,{mode}"
-        argv += ["-blockdev", file]
+        argv += ["-blockdev", f"{_file(f'{name}f', path, served)},{mode}"]
         if level == 0:
             node = f"driver=raw,node-name={name},file={name}f,offset={disk.offset}"
             argv += ["-blockdev", f"{node},{mode}"]
@@ -160,6 +168,35 @@ def _layered(index: int, disk: Disk) -> list[str]:
             argv += ["-blockdev", node, "-blockdev", over]
         below = name
     return argv
+
+
+Node = dict[str, Any]
+
+
+def from_files(config: MachineConfig) -> list[tuple[Node, str, list[Node]]]:
+    """How a running machine reads files from the disk that were served to it: for each, the node
+    above it as it is to be, the name of the node that goes, and those that come in its place."""
+    readonly = {"read-only": True}
+    found: list[tuple[Node, str, list[Node]]] = []
+
+    def file(name: str, path: Path) -> Node:
+        plain = {"driver": "file", "node-name": name, "filename": str(path), "locking": "off"}
+        return plain | readonly
+
+    for index, disk in enumerate(config.disks):
+        if disk.path in config.served and disk.path is not None:
+            name = f"d{index}"
+            above = {"driver": "raw", "node-name": name, "file": f"{name}v", "size": disk.size}
+            device = {"driver": "vmdk", "node-name": f"{name}v", "file": f"{name}w", **readonly}
+            found.append((above | readonly, f"f{index}", [file(f"{name}w", disk.path), device]))
+        for level, path in enumerate(disk.layers):
+            if path in config.served:
+                name = f"d{index}l{level}"
+                raw = name if level == 0 else f"{name}r"
+                above = {"driver": "raw", "node-name": raw, "file": f"{name}w"}
+                above |= {"offset": disk.offset, **readonly}
+                found.append((above, f"{name}f", [file(f"{name}w", path)]))
+    return found
 
 
 def _quoted(path: Path) -> str:

@@ -16,6 +16,7 @@ from sandlot.engine.qemu.argv import (
     IGNORE_SHARED,
     Descriptors,
     build_argv,
+    from_files,
     restore_script,
     window_address,
 )
@@ -91,7 +92,7 @@ class QemuMachine(Machine):
             reads += [path for disk in config.disks for path in disk.layers]
             writes = [config.ram]
             writes += [path for path, readonly in disks if path is not None and not readonly]
-            passed = [*(s.fileno() for s in theirs), *files]
+            passed = [*(s.fileno() for s in theirs), *files, *config.served.values()]
             process = await MonitorProcess.start(argv, passed, reads, writes)
         except BaseException:
             for each in (*ours, *theirs):
@@ -199,6 +200,13 @@ class QemuMachine(Machine):
         node = self._nodes.get(disk, f"d{disk}")
         size = self._config.disks[disk].size
         await self._monitor.execute("block_resize", **{"node-name": node, "size": size})
+
+    async def read_files(self) -> None:
+        for name, old, new in from_files(self._config):
+            for node in new:
+                await self._monitor.execute("blockdev-add", **node)
+            await self._monitor.execute("blockdev-reopen", options=[name])
+            await self._monitor.execute("blockdev-del", **{"node-name": old})
 
     async def add_disk(self, serial: str, path: Path, size: int) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)

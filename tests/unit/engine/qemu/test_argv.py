@@ -13,6 +13,7 @@ from sandlot.engine.qemu.argv import (
     Descriptors,
     build_argv,
     cpu_model,
+    from_files,
     restore_script,
     window_address,
 )
@@ -116,6 +117,35 @@ def test_the_window_lies_behind_the_memory(memory: int, address: int) -> None:
 def test_there_may_be_no_window() -> None:
     assert window_address(config(), "aarch64") is None
     assert window_address(config(window=0), "x86_64") is None
+
+
+def test_what_is_not_here_yet_is_read_over_sockets_until_it_is() -> None:
+    image, layers = Path("/i/device.vmdk"), (Path("/s/a"), Path("/s/b"))
+    disks = (
+        Disk(path=image, readonly=True, concatenated=True),
+        Disk(path=Path("/s/top"), readonly=False, size=GIB, offset=DISK_OFFSET, layers=layers),
+    )
+    given = config(disks=disks, served={image: 20, layers[0]: 21, layers[1]: 22})
+    words = build_argv(
+        given, binary="qemu", machine="x86_64", accelerator="tcg", descriptors=DESCRIPTORS,
+        restore=True,
+    )  # fmt: skip
+    nodes = value(words, "-blockdev")
+    assert nodes[:2] == [
+        "driver=nbd,node-name=f0,server.type=fd,server.str=20,read-only=on",
+        f"driver=raw,node-name=d0,file=f0,size={64 * GIB},offset=0,read-only=on",
+    ]
+    assert nodes[2] == "driver=nbd,node-name=d1l0f,server.type=fd,server.str=21,read-only=on"
+    assert nodes[4] == "driver=nbd,node-name=d1l1f,server.type=fd,server.str=22,read-only=on"
+    assert "filename=/s/top" in nodes[7]
+    changes = from_files(given)
+    assert [(above["node-name"], old) for above, old, _ in changes] == [
+        ("d0", "f0"), ("d1l0", "d1l0f"), ("d1l1r", "d1l1f")
+    ]  # fmt: skip
+    assert [new[-1]["driver"] for _, _, new in changes] == ["vmdk", "file", "file"]
+    assert all(node["read-only"] for above, _, new in changes for node in (above, *new))
+    # The disk that is written to is read from the disk, and so is all where nothing is served.
+    assert from_files(config(disks=disks)) == []
 
 
 @pytest.mark.parametrize(
