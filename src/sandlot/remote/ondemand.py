@@ -18,6 +18,8 @@ from sandlot.remote.repository import Repository
 
 AHEAD = 512 << 10
 """Bytes, as they are stored, that are fetched with what was asked for, since they lie behind it."""
+AT_HAND = 256 << 10
+"""Bytes that are read without a thread, which would take longer: they came just now, as a rule."""
 BATCH = 8 << 20
 """Bytes that the rest is fetched in, at once."""
 BATCHES = 2
@@ -90,7 +92,10 @@ class OnDemand:
         if wanted:
             self.waited += 1
             await self._have(number, wanted)
-        return await asyncio.to_thread(os.pread, self._descriptors[number], length, offset)
+        descriptor = self._descriptors[number]
+        if length <= AT_HAND:
+            return os.pread(descriptor, length, offset)
+        return await asyncio.to_thread(os.pread, descriptor, length, offset)
 
     def asked_first(self) -> list[bytes]:
         """The names of the chunks that were read in the beginning, in their order."""
