@@ -31,7 +31,8 @@ FILL = """
 set -e
 mkdir /data; n=0
 while [ $n -lt {count} ]; do
-  n=$((n+1)); head -c 8M /dev/urandom > /data/$n; cat /usr/bin/python3.11 /data/$n | head -c 4M >> /data/$n
+  n=$((n+1)); head -c 8M /dev/urandom > /data/$n
+  cat /usr/bin/python3.11 /data/$n | head -c 4M >> /data/$n
 done; sync
 """
 PROGRAM = """
