@@ -1,8 +1,10 @@
-"""Sandboxes that are pushed here and pulled there: two state directories play two machines."""
+"""Sandboxes that are pushed here and pulled there: two state directories, and namespaces, play two
+machines."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import secrets
@@ -46,14 +48,29 @@ echo CANARY-in-a-file > /root/canary; sync
 """
 
 
+@functools.cache
+def apart() -> tuple[str, ...]:
+    """What a program is run with that has mounts, processes, a host name and IPC of its own, and does
+    not see this machine's state directory. Nothing where the host does not let us."""
+    data = Host.current().paths.data
+    own = () if os.geteuid() == 0 else ("--map-root-user",)
+    hide = 'mount -t tmpfs none "$0" && hostname elsewhere && exec "$@"'
+    command = (
+        "unshare", *own, "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child",
+        "--mount-proc", "sh", "-c", hide, str(data),
+    )  # fmt: skip
+    look = [*command, "sh", "-c", f"test $(hostname) = elsewhere -a ! -e {data}/images"]
+    return command if subprocess.run(look, check=False).returncode == 0 else ()
+
+
 class Elsewhere:
-    """Another machine: a state directory of its own, with the same key."""
+    """Another machine: namespaces and a state directory of its own, with the same key."""
 
     def __init__(self, folder: Path, key: Path) -> None:
         self.state = folder
         self._key = key
         self.state.mkdir()
-        (self.state / "kernels").symlink_to(Host.current().paths.kernels)
+        shutil.copytree(Host.current().paths.kernels, self.state / "kernels")
 
     async def run(self, code: str, *arguments: str) -> dict[str, Any]:
         """What a program there tells at the end."""
@@ -62,7 +79,7 @@ class Elsewhere:
             "SANDLOT_RUNTIME": str(self.state / "run"), "SANDLOT_KEY": str(self._key),
         }  # fmt: skip
         program = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", PRELUDE + code, *arguments, env=environment,
+            *apart(), sys.executable, "-c", PRELUDE + code, *arguments, env=environment,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         out, err = await program.communicate()
