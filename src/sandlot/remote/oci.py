@@ -204,7 +204,11 @@ class OciStore(BlobStore):
         layer, created = descriptor(EMPTY, EMPTY_KIND), ""
         if data is not None:
             layer, created = await self._push_blob(data)
-        await self._client.push_manifest(tag, manifest_of(tag, key, layer, created, removed))
+        try:
+            await self._client.push_manifest(tag, manifest_of(tag, key, layer, created, removed))
+        except ConnectionFailed:
+            self._has_empty = False  # it may be the one that the registry does not know
+            raise
 
     async def _push_blob(self, data: bytes) -> tuple[dict[str, object], str]:
         """What a manifest says of it, and the registry's date."""

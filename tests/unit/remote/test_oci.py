@@ -133,6 +133,18 @@ async def test_old_versions_are_tidied_away(registry: RealRegistry) -> None:
         assert len(tags) <= 4 * 3 + 1, sorted(tags)
 
 
+async def test_a_blob_that_the_registry_lost_meanwhile_is_pushed_again(
+    registry: RealRegistry,
+) -> None:
+    """As when two push its empty blob at once, which makes some forget it."""
+    async with OciStore(registry.host, f"t{secrets.token_hex(6)}") as store:
+        store._has_empty = True
+        with pytest.raises(RemoteUnreachable, match="blob"):
+            await store.put("a", b"1")
+        await store.put("a", b"1")
+        assert await store.get("a") == b"1"
+
+
 async def test_the_time_is_the_registrys(registry: RealRegistry) -> None:
     async with OciStore(registry.host, f"t{secrets.token_hex(6)}") as store:
         await store.put("a", b"1")

@@ -42,9 +42,17 @@ class ArtifactClient(RepositoryClient):
     async def push_manifest(self, tag: str, manifest: bytes) -> None:
         """Give a manifest a tag; what it names must have been pushed."""
         place = self._places[-1]
-        answer = await self._ask(
-            place, "PUT", f"manifests/{tag}", {"Content-Type": OCI_MANIFEST}, manifest
-        )
+        try:
+            answer = await self._ask(
+                place, "PUT", f"manifests/{tag}", {"Content-Type": OCI_MANIFEST}, manifest
+            )
+        except RegistryError as error:
+            if "blob unknown" not in error.message.lower().replace("_", " "):
+                raise
+            # It was pushed by two at once, which confuses some for a moment.
+            raise ConnectionFailed(
+                error.message, hint="try again", registry=self.registry, status=error.status
+            ) from error
         await answer.skip()
 
     async def remove_manifest(self, digest: str) -> None:
