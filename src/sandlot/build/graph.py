@@ -13,7 +13,7 @@ def find_stage(stages: Sequence[Stage], name: str) -> Stage | None:
     for stage in stages:
         if stage.name and stage.name == name.lower():
             return stage
-    if name.isascii() and name.isdigit() and int(name) < len(stages):
+    if name.isascii() and name.isdecimal() and int(name) < len(stages):
         return stages[int(name)]
     return None
 
@@ -31,7 +31,7 @@ def needs(stage: Stage, earlier: Sequence[Stage], image: str) -> list[Stage]:
             source = find_stage(earlier, instruction.source_image)
             if source is not None:
                 found.append(source)
-            elif instruction.source_image.isdigit():
+            elif instruction.source_image.isdecimal():
                 raise BuildError(
                     f"there is no stage {instruction.source_image} before this one",
                     line=instruction.line,

@@ -46,7 +46,7 @@ def logs(
     path = folder.console if console else folder.log
     show = _Printer(timestamps, json_)
     if tail is not None and tail != "all":
-        if not tail.isdigit():
+        if not tail.isdecimal():
             raise ConfigError(f"--tail {tail!r} is not a number of lines")
         for entry in last_lines(read_log(path, since=start), int(tail)):
             show(entry)

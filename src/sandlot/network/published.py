@@ -124,7 +124,7 @@ def _pair(host: object, inner: object) -> PublishedPort:
     protocol = "tcp"
     if isinstance(inner, str):
         number, _, protocol = inner.partition("/")
-        inner = int(number) if number.isdigit() else inner
+        inner = int(number) if number.isdecimal() else inner
         protocol = protocol or "tcp"
     address: object = LOOPBACK
     if isinstance(host, tuple) and len(host) == 2:
@@ -132,7 +132,7 @@ def _pair(host: object, inner: object) -> PublishedPort:
     elif isinstance(host, str):
         before, _, number = host.rpartition(":")
         address = before.strip("[]") or LOOPBACK
-        host = int(number) if number.isdigit() else host
+        host = int(number) if number.isdecimal() else host
     return _checked(address, host, inner, protocol, (host, inner))
 
 

@@ -92,7 +92,7 @@ def check_limits(limits: Mapping[str, int | str] | None) -> list[str]:
         if name not in LIMITS:
             raise ConfigError(f"{name!r} is not a limit", hint=f"use one of {', '.join(LIMITS)}")
         parts = str(value).split(":")
-        numbers = [p if p == "unlimited" or p.isdigit() else _limit(name, p) for p in parts]
+        numbers = [p if p == "unlimited" or p.isdecimal() else _limit(name, p) for p in parts]
         if not 1 <= len(parts) <= 2:
             raise ConfigError(f"the limit {name}={value} is not SOFT or SOFT:HARD")
         words.append(f"{name}={':'.join(numbers)}")

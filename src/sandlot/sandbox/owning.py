@@ -21,14 +21,14 @@ def ids(user: str, passwd: str, groups: str) -> tuple[int, int]:
     """
     name, _, group = user.partition(":")
     uid, gid = 0, 0
-    if name.isdigit():
-        uid = min(int(name), MOST_ID)
+    if _is_number(name):
+        uid = _bounded(name)
     for account in _rows(passwd, 4):
         if name in (account[0], account[2]):
             uid, gid = _number(account[2]), _number(account[3])
             break
-    if group.isdigit():
-        gid = min(int(group), MOST_ID)
+    if _is_number(group):
+        gid = _bounded(group)
     elif group:
         gid = next((_number(each[2]) for each in _rows(groups, 3) if each[0] == group), gid)
     return uid, gid
@@ -39,8 +39,16 @@ def _rows(text: str, fields: int) -> list[list[str]]:
     return [row for row in rows if len(row) >= fields]
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _bounded(text: str) -> int:
+    return min(int(text), MOST_ID) if len(text) < 12 else MOST_ID
+
+
 def _number(text: str) -> int:
-    return min(int(text), MOST_ID) if text.isascii() and text.isdigit() and len(text) < 12 else 0
+    return _bounded(text) if _is_number(text) and len(text) < 12 else 0
 
 
 async def owner_of_files(session: GuestSession, user: str) -> tuple[int, int]:

@@ -34,7 +34,7 @@ class RestartPolicy:
             ConfigError: none of these.
         """
         mode, colon, number = text.partition(":")
-        if mode not in MODES or (colon and (mode != "on-failure" or not number.isdigit())):
+        if mode not in MODES or (colon and (mode != "on-failure" or not number.isdecimal())):
             raise ConfigError(
                 f"restart {text!r} is not a restart policy",
                 hint="use no, on-failure[:N], always or unless-stopped",

@@ -19,7 +19,7 @@ def signal_number(value: int | str) -> int:
     Raises:
         ConfigError: no such signal.
     """
-    if isinstance(value, str) and not value.isdigit():
+    if isinstance(value, str) and not value.isdecimal():
         name = value.upper() if value.upper().startswith("SIG") else f"SIG{value.upper()}"
         if name not in signals.Signals.__members__:
             raise ConfigError(f"{value!r} is not a signal", hint=_SIGNALS)

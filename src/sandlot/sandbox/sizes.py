@@ -30,7 +30,7 @@ def check_range(value: int | str, size: int, what: str, least: int, most: int) -
         "large", f"the most is {_short(most)}"
     )  # fmt: skip
     text = str(value).strip()
-    if text.isdigit():
+    if text.isdecimal():
         meant = next((unit for unit in "MG" if least <= int(text) * unit_size(unit) <= most), "")
         raise ConfigError(
             f"{what} {text} means {text} byte{'' if text == '1' else 's'}, and {bound}",

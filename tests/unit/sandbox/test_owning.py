@@ -16,7 +16,8 @@ GROUPS = "root:x:0:\nstaff:x:77:\n"
     ("user", "expected"),
     [("app", (1234, 99)), ("1234", (1234, 99)), ("app:staff", (1234, 77)), ("5", (5, 0)),
      ("5:6", (5, 6)), ("app:nobody", (1234, 99)), ("nobody", (0, 0)), ("root", (0, 0)),
-     ("odd", (0, 0)), ("", (0, 0)), (":staff", (0, 77)), ("9" * 30, ((1 << 32) - 2, 0))],
+     ("odd", (0, 0)), ("", (0, 0)), (":staff", (0, 77)), ("9" * 30, ((1 << 32) - 2, 0)),
+     ("9" * 5000, ((1 << 32) - 2, 0)), ("²", (0, 0)), ("app:³", (1234, 99))],
 )  # fmt: skip
 def test_ids(user: str, expected: tuple[int, int]) -> None:
     assert ids(user, PASSWD, GROUPS) == expected
