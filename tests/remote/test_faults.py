@@ -17,6 +17,7 @@ from sandlot.remote.sftp import SftpStore
 from sandlot.remote.store import BlobStore
 from tests.framework.cutting import Harm, Proxy, proxy_to
 from tests.framework.faulty import FakeClock
+from tests.framework.pushing import noise, pull, push
 from tests.framework.registry import RealRegistry
 from tests.framework.remotes import registry as registry
 from tests.framework.remotes import s3 as s3
@@ -104,6 +105,29 @@ async def test_a_cut_at_every_request(way: Way) -> None:
         else:
             raise AssertionError("there is no end of requests")
         assert at > 7  # at least one for each call
+
+
+async def test_a_push_and_a_pull_are_cut_at_every_request(way: Way, tmp_path: Path) -> None:
+    """All of both, from the keys to the last chunk: they end well, whichever request it is."""
+    proxy, make = way
+    path, count = tmp_path / "file", 0
+    async with make() as store:  # over a registry there are some hundred of them
+        step = {"S3Store": 1, "OciStore": 9, "SftpStore": 3}[type(store._store).__name__]
+    for harm in HARMS["http" if proxy.http else "ssh"][:2]:
+        for at in range(1, 400, step):
+            count += 1
+            noise(path, 40_000, count, at=count * 100_000)
+            proxy.aim(at, harm)
+            async with make() as store:
+                pushed = await push(store, tmp_path / "here", path, keep=3)
+                await pull(store, tmp_path / "there", tmp_path / f"target-{count}")
+            assert pushed.version == count
+            assert (tmp_path / f"target-{count}").read_bytes() == path.read_bytes()
+            if not proxy.done:
+                break
+        else:
+            raise AssertionError("there is no end of requests")
+        assert at > 15
 
 
 async def test_who_gives_up_leaves_the_old_or_the_new(way: Way) -> None:
