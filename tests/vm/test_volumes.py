@@ -343,6 +343,60 @@ async def test_listings_are_kept_until_something_changes(image: str, tmp_path: P
             await snapshot.remove()
 
 
+class Unwatched(HostFs):
+    """Whose listings the guest must not keep."""
+
+    unopened = True
+
+    async def opendir(self, ctx: Context, node: Any) -> Opened:
+        return Opened((await super().opendir(ctx, node)).handle)
+
+
+async def test_folders_are_listed_without_being_opened(image: str, tmp_path: Path) -> None:
+    program = """if True:
+        import os, sys
+        os.chdir(sys.argv[1])
+        os.mkdir("d")
+        names = {str(number) for number in range(200)}
+        for name in names:
+            os.close(os.open(f"d/{name}", os.O_CREAT))
+        for _ in range(2):  # asked for, and kept
+            with os.scandir("d") as one, os.scandir("d") as two:
+                first = [next(one).name for _ in range(150)]
+                assert {each.name for each in two} == names
+                assert sorted(first + [each.name for each in one]) == sorted(names)
+        with os.scandir("d") as one:
+            first = [next(one).name for _ in range(150)]
+            for name in first:
+                os.unlink(f"d/{name}")
+            rest = {each.name for each in one}
+            assert rest >= names - set(first), rest
+        assert set(os.listdir("d")) == names - set(first)
+        folder = os.open("d", os.O_RDONLY)
+        os.fsync(folder)
+        for name in os.listdir(folder):
+            os.unlink(f"d/{name}")
+        os.rmdir("d")
+        try:
+            assert os.listdir(folder) == []
+        except FileNotFoundError:  # as on ext4
+            pass
+    """
+    volumes = {"/host": HostFs(tmp_path / "a"), "/once": Unwatched(tmp_path / "b"), "/mem": MemFs()}
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    async with Sandbox.create(image=image, memory="256M", volumes=volumes) as sb:
+        for path, fs in volumes.items():
+            await sb.exec(["python3", "-c", program, path], check=True)
+            mount = fs.mounts[0]
+            assert isinstance(mount, Mount)
+            asked = mount.statistics()
+            assert asked["opendir"] == 1 and "releasedir" not in asked
+        assert (await sb.exec("ls /once", check=True)).text == ""
+        (tmp_path / "b" / "new").touch()
+        await until(sb, 'test "$(ls /once)" = new')
+
+
 async def test_answers_of_every_size_arrive(image: str) -> None:
     # Where they begin to travel in shared memory rather than in the port, and in several frames.
     sizes = [4063, *range(4078, 4084), 4096, 65519, 65520, 65521, 100_000]

@@ -20,11 +20,15 @@ OnFs = Callable[[FileAccess], Any]
 
 # Where the name of what is asked about begins in a request; None where it is a node's own.
 ASKED: dict[int, int | None] = {
-    Op.OPEN: None, Op.OPENDIR: None, Op.SETATTR: None, Op.SETXATTR: None, Op.REMOVEXATTR: None,
+    Op.OPEN: None, Op.OPENDIR: None, Op.READDIR: None, Op.READDIRPLUS: None, Op.SETATTR: None,
+    Op.SETXATTR: None, Op.REMOVEXATTR: None,
     Op.CREATE: requests.CREATE.size, Op.MKNOD: requests.MKNOD.size, Op.MKDIR: requests.MKDIR.size,
     Op.UNLINK: 0, Op.RMDIR: 0, Op.SYMLINK: 0, Op.LINK: requests.LINK.size,
     Op.RENAME: requests.RENAME.size, Op.RENAME2: requests.RENAME2.size,
 }  # fmt: skip
+
+# By a kernel that opens no folders: it was told so by a mount that nobody had to be asked about.
+_LISTS = (Op.READDIR, Op.READDIRPLUS)
 
 
 def asking(operation: Operation, on_fs: OnFs) -> Operation:
@@ -35,6 +39,8 @@ def asking(operation: Operation, on_fs: OnFs) -> Operation:
     """
 
     async def asked(mount: Mount, ctx: Context, request: Request) -> Buffer:
+        if request.op in _LISTS and any(request.fields(requests.READ)[:2]):
+            return await operation(mount, ctx, request)  # it was asked about when it was opened
         answer = on_fs(described(mount, ctx, request))
         if inspect.isawaitable(answer):
             await answer
@@ -57,6 +63,8 @@ def described(mount: Mount, ctx: Context, request: Request) -> FileAccess:
             folder = mount.fs.path_of(mount.node(request.fields(layout)[0])).lstrip("/")
             other = posixpath.join(mount.path, folder, request.name(end)[0])
             name = "rename"
+    if request.op in _LISTS:
+        name = "opendir"
     if request.op == Op.OPEN:
         flags = request.fields(requests.OPEN)[0]
     elif request.op == Op.CREATE:

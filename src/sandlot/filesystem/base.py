@@ -87,11 +87,18 @@ class FileSystem:
     lists_as_is: bool = True
     """Whether the listings are Sandlot's: those of a class of a user's own may be others each time."""
 
+    opens_as_is: bool = True
+    """Whether opening and closing folders is Sandlot's as well."""
+
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
         cls.lists_as_is = all(
             getattr(cls, name).__module__.startswith("sandlot.")
             for name in ("readdir", "readdirplus")
+        )
+        cls.opens_as_is = cls.lists_as_is and all(
+            getattr(cls, name).__module__.startswith("sandlot.")
+            for name in ("opendir", "releasedir", "fsyncdir")
         )
 
     def __init__(self) -> None:
@@ -117,6 +124,12 @@ class FileSystem:
     def flushes(self) -> bool:
         """Whether `flush` does anything: otherwise the guest does not ask for it."""
         return "idle" not in getattr(type(self).flush, "__dict__", {})
+
+    @property
+    def unopened(self) -> bool:
+        """Whether the guest need not ask to open and to close a folder before and after it lists
+        it: `opendir` and `releasedir` are called with the first and the last of the names."""
+        return False
 
     def is_quick(self, method: str) -> bool:
         """Whether a method hardly ever waits."""

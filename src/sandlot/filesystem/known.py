@@ -55,6 +55,8 @@ class Known:
         self.sandbox = sandbox
         self.path = path
         self.files: dict[int, OpenFile] = {}
+        self.unopened = False
+        """Whether its kernel lists folders without opening them."""
         self.plus = False
         """Whether listings tell nodes along with the names."""
         self._nodes: dict[int, Any] = {opcodes.ROOT: fs.root}
@@ -232,7 +234,8 @@ class Known:
         handles = [(file.node, file.handle, file.flags) for _, file in files]
         return {
             "kind": type(self.fs).__name__, "next": self._next, "next_file": self._next_file,
-            "plus": self.plus, "nodes": [[number, self._told[number]] for number in numbers],
+            "plus": self.plus, "unopened": self.unopened,
+            "nodes": [[number, self._told[number]] for number in numbers],
             "files": [
                 [key, file.number, file.flags, file.listing is not None] for key, file in files
             ],
@@ -270,6 +273,7 @@ class Known:
                 file.listing = self.listing(file)
         self._next, self._next_file = saved["next"], saved["next_file"]
         self.plus = saved["plus"]
+        self.unopened = saved.get("unopened", False)
         await self._take_locks_again(saved)
 
     async def _take_locks_again(self, saved: dict[str, Any]) -> None:

@@ -28,6 +28,8 @@ class Listing:
         self._kept: deque[DirEntry] = deque()
         self._first = 0  # the offset of the first that is kept
         self._ended = False
+        self.offset = 0
+        """Where the last answer ended."""
 
     async def _restart(self) -> None:
         source = await self._begin()
@@ -65,6 +67,7 @@ class Listing:
         """
         if size > MOST_LISTED:
             raise GuestProtocolError(f"a FUSE request lists {size} bytes at once")
+        self.offset = offset
         out = bytearray()
         room = size - (replies.ENTRY_SIZE if tell is not None else 0)
         nothing = bytes(replies.ENTRY_SIZE) if tell is not None else b""
@@ -75,7 +78,7 @@ class Listing:
                 if len(out) + len(piece) > room:
                     return bytes(out)
                 out += nothing + piece
-                offset += 1
+                self.offset = offset = at + 1
         wanted = offset - 2
         if self._source is None or wanted < self._first or rewound:
             await self._restart()
@@ -98,7 +101,8 @@ class Listing:
             else:
                 out += nothing
             ino = entry.ino or (told.attr.ino if told is not None else UNKNOWN_INO)
-            out += replies.dirent(entry, ino, wanted + 2)
+            self.offset = wanted + 2
+            out += replies.dirent(entry, ino, self.offset)
         return bytes(out)
 
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from sandlot.errors import GuestProtocolError, Refuse
 from sandlot.filesystem.asking import ASKED, OnFs, asking
 from sandlot.filesystem.echoes import ECHOES
+from sandlot.filesystem.folders import Folders
 from sandlot.filesystem.fuse import replies
 from sandlot.filesystem.fuse.opcodes import UNANSWERED, Init, Op
 from sandlot.filesystem.fuse.requests import MAX_DATA, MAX_PAGES, Request, Splitter
@@ -73,6 +74,8 @@ class Mount(Known):
         """Names that it is going to remove, which are still there for it; whether they are folders."""
         self.asked: Counter[int] = Counter()
         """How many requests there were of each kind."""
+        self.folders = Folders(self)
+        self._asks = on_fs is not None
         self._readonly = fs.readonly
         self.absent_timeout: float = fs.absent_timeout
         self.flushes: bool = fs.flushes
@@ -304,7 +307,10 @@ class Mount(Known):
         if self.fs.cache == "fast":
             wanted |= Init.WRITEBACK_CACHE
         wanted |= Init.EXPLICIT_INVAL_DATA if self.fs.tells_changes else Init.AUTO_INVAL_DATA
+        if self.fs.unopened and self.fs.cache != "none" and not self._asks:
+            wanted |= Init.NO_OPENDIR_SUPPORT
         agreed = int(wanted) & offered
+        self.unopened = bool(agreed & Init.NO_OPENDIR_SUPPORT)
         self.plus = bool(agreed & Init.DO_READDIRPLUS)
         if not agreed & Init.MAX_PAGES:
             raise GuestProtocolError("the guest's kernel has no FUSE requests of many pages")
@@ -337,6 +343,8 @@ class Mount(Known):
             except Exception:
                 log.exception("%s: a file could not be closed", type(self.fs).__name__)
         self.files.clear()
+        with contextlib.suppress(Exception):
+            await self.folders.close(self._context)
         await self.fs.stop(self)
 
     def statistics(self) -> dict[str, int]:

@@ -254,8 +254,16 @@ async def release(mount: Mount, ctx: Context, request: Request) -> bytes:
 
 async def fsync(mount: Mount, ctx: Context, request: Request) -> bytes:
     handle, flags, _ = request.fields(requests.FSYNC)
-    file = mount.file(handle, folder=request.op == Op.FSYNCDIR)
     data_only = bool(flags & opcodes.FSYNC_DATA)
+    if request.op == Op.FSYNCDIR and not handle and mount.unopened:
+        node = mount.node(request.node)
+        opened = await mount.fs.opendir(ctx, node)
+        try:
+            await mount.fs.fsyncdir(ctx, node, opened.handle, data_only)
+        finally:
+            await mount.fs.releasedir(ctx, node, opened.handle)
+        return b""
+    file = mount.file(handle, folder=request.op == Op.FSYNCDIR)
     if request.op == Op.FSYNCDIR:
         await mount.fs.fsyncdir(ctx, file.node, file.handle, data_only)
     else:
@@ -317,6 +325,8 @@ async def removexattr(mount: Mount, ctx: Context, request: Request) -> bytes:
 
 
 async def opendir(mount: Mount, ctx: Context, request: Request) -> bytes:
+    if mount.unopened:
+        raise OSError(errno.ENOSYS, "its kernel need not ask again")
     node = mount.node(request.node)
     mount.refuse_too_many(folder=True)
     opened = await mount.fs.opendir(ctx, node)
@@ -329,9 +339,15 @@ async def opendir(mount: Mount, ctx: Context, request: Request) -> bytes:
 
 async def readdir(mount: Mount, ctx: Context, request: Request) -> bytes:
     handle, offset, size, _, _, _, _ = request.fields(requests.READ)
-    file = mount.file(handle, folder=True)
-    if file.listing is None:
-        raise OSError(errno.ENOTDIR, "not a folder")
+    reading = None
+    if not handle and mount.unopened:
+        reading = await mount.folders.find(ctx, request.node, offset)
+        file, listing = reading.file, reading.listing
+    else:
+        file = mount.file(handle, folder=True)
+        if file.listing is None:
+            raise OSError(errno.ENOTDIR, "not a folder")
+        listing = file.listing
 
     async def tell(entry: DirEntry) -> Entry | None:
         if mount.crowded:
@@ -349,7 +365,10 @@ async def readdir(mount: Mount, ctx: Context, request: Request) -> bytes:
             attr = await mount.fs.getattr(ctx, file.node)
             here = mount.numbered(request.node, attr).ino
     plus = tell if request.op == Op.READDIRPLUS else None
-    return await file.listing.read(offset, size, here, plus, lambda entry: mount.count(entry))
+    body = await listing.read(offset, size, here, plus, lambda entry: mount.count(entry))
+    if reading is not None and not body:
+        await mount.folders.end(ctx, reading)
+    return body
 
 
 def _lock(request: Request) -> tuple[int, Lock]:

@@ -125,6 +125,10 @@ class ReadOnly(FileSystem):
     async def lseek(self, ctx: Context, node: Any, handle: Any, offset: int, whence: int) -> int:
         return await self.inner.lseek(ctx, node, handle, offset, whence)
 
+    @property
+    def unopened(self) -> bool:
+        return self.opens_as_is and self.inner.unopened
+
     async def opendir(self, ctx: Context, node: Any) -> Opened:
         return await self.inner.opendir(ctx, node)
 

@@ -7,12 +7,14 @@ system directly can drive it through FUSE's bytes as well.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator
 from struct import Struct
 from typing import Any
 
 from sandlot.errors import GuestProtocolError
+from sandlot.filesystem.asking import OnFs
 from sandlot.filesystem.base import FileSystem
 from sandlot.filesystem.fuse import opcodes, requests
 from sandlot.filesystem.fuse.opcodes import Init, Op, Valid
@@ -69,29 +71,39 @@ class Kernel(FileSystem):
     Args:
         fs: the file system that is mounted.
         sandbox, path: where it believes to be.
+        unopened: it can do without opening folders, as Linux can.
+        on_fs: a hook that is asked before something is done.
 
     Example:
         >>> async with Kernel(MemFs()) as kernel:
         ...     await FileSystemClient(kernel).write_bytes("/a", b"hello")
     """
 
-    def __init__(self, fs: FileSystem, sandbox: str = "test", path: str = "/") -> None:
+    def __init__(
+        self, fs: FileSystem, sandbox: str = "test", path: str = "/", *, unopened: bool = False,
+        on_fs: OnFs | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.taken = 0
         self.broken: GuestProtocolError | None = None
         self.notices: list[tuple[int, bytes]] = []
         """What the mount told unasked: the code, and its body."""
         self.agreed = 0
+        self._can_do_without = unopened
+        self._does_without = False
         self._unique = 2
         self._answers: dict[int, asyncio.Future[bytes]] = {}
         self.inner = fs
         self.mount = Mount(
-            fs, sandbox, path, send=self._receive, taken=self._taken, broken=self._broken
-        )
+            fs, sandbox, path, send=self._receive, taken=self._taken, broken=self._broken,
+            on_fs=on_fs,
+        )  # fmt: skip
 
     async def __aenter__(self) -> Kernel:
         await self.inner.start(self.mount)
         everything = (1 << 32) - 1 & ~Init.EXPORT_SUPPORT
+        if not self._can_do_without:
+            everything &= ~Init.NO_OPENDIR_SUPPORT
         body = await self.ask(Op.INIT, 0, requests.INIT.pack(7, 38, 1 << 20, everything))
         self.agreed = int.from_bytes(body[12:16], "little")
         return self
@@ -301,7 +313,14 @@ class Kernel(FileSystem):
     # -- folders, attributes, locks --------------------------------------------------------
 
     async def opendir(self, ctx: Context, node: int) -> Opened:
-        return self._opened(await self.ask(Op.OPENDIR, node, requests.OPEN.pack(0, 0), ctx))
+        if not self._does_without:
+            try:
+                return self._opened(await self.ask(Op.OPENDIR, node, requests.OPEN.pack(0, 0), ctx))
+            except OSError as error:
+                if error.errno != errno.ENOSYS:
+                    raise
+                self._does_without = True
+        return Opened(0)
 
     async def readdir(self, ctx: Context, node: int, handle: int) -> AsyncIterator[DirEntry]:
         return self._listed(ctx, Op.READDIR, node, handle)
@@ -333,7 +352,8 @@ class Kernel(FileSystem):
                     yield DirEntry(name, kind << 12, ino, entry)
 
     async def releasedir(self, ctx: Context, node: int, handle: int) -> None:
-        await self.ask(Op.RELEASEDIR, node, requests.RELEASE.pack(handle, 0, 0, 0), ctx)
+        if not self._does_without:
+            await self.ask(Op.RELEASEDIR, node, requests.RELEASE.pack(handle, 0, 0, 0), ctx)
 
     async def fsyncdir(self, ctx: Context, node: int, handle: int, data_only: bool) -> None:
         await self.ask(Op.FSYNCDIR, node, requests.FSYNC.pack(handle, int(data_only), 0), ctx)

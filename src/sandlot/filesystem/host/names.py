@@ -276,6 +276,10 @@ class Names(Served):
 
     # -- folders ---------------------------------------------------------------------------
 
+    @property
+    def unopened(self) -> bool:
+        return self.opens_as_is
+
     @served
     def opendir(self, ctx: Context, node: Node) -> Opened:
         if node.watch == 0:

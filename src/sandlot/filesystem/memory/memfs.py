@@ -407,6 +407,10 @@ class MemFs(FileSystem):
 
     # -- folders ---------------------------------------------------------------------------
 
+    @property
+    def unopened(self) -> bool:
+        return self.opens_as_is
+
     @quick
     async def opendir(self, ctx: Context, node: Node) -> Opened:
         node.folder()
