@@ -79,7 +79,11 @@ func run(console *boot.Console) {
 	server := &session.Server{Table: table, Groups: groups, Gate: gate, Log: console.Say, Volumes: volume.New(console.Say)}
 	port := boot.OpenPort(portName)
 	runtime.GC()
-	conn := mux.New(port, window, server.Accept, console.Say)
+	conn, err := mux.New(port, window, server.Accept, console.Say)
+	if err != nil {
+		console.Say("channel: " + err.Error())
+		return // without it nobody can be told anything
+	}
 	server.Lending = lend.Lending{Conn: conn, Log: console.Say}
 	if gate != nil {
 		gate.Serve(conn)

@@ -3,7 +3,6 @@ package mux
 
 import (
 	"errors"
-	"os"
 	"runtime/debug"
 	"sync"
 	"syscall"
@@ -24,9 +23,12 @@ type Handler interface {
 // outLimit is how much may be queued for the port before writers of payload wait.
 const outLimit = 256 << 10
 
+// lateness is how long may wait what nobody waits for.
+const lateness = 4 * time.Millisecond
+
 // Conn is the agent's end of the channel.
 type Conn struct {
-	port    *os.File
+	port    *port
 	read    []byte // the half that the host writes
 	write   []byte // the half that the agent writes
 	accept  func(*Stream) Handler
@@ -41,12 +43,22 @@ type Conn struct {
 	ring    wire.Ring
 	owed    int
 	out     []byte
+	spare   []byte        // what was sent last, for its memory
+	sending bool          // somebody writes: what is queued meanwhile is written too
+	laying  bool          // what is queued now wakes nobody
+	laid    bool          // such is queued
+	late    *time.Timer   // when what was laid is sent at the latest; nil while nothing is to be
 	wake    chan struct{} // the writer has something to do
 	waiting []*Stream     // for room in the ring or the queue
 }
 
-// New returns a connection that serves nothing before the first resync. window may be empty.
-func New(port *os.File, window []byte, accept func(*Stream) Handler, log func(string)) *Conn {
+// New returns a connection that serves nothing before the first resync. The port does not block;
+// window may be empty.
+func New(fd int, window []byte, accept func(*Stream) Handler, log func(string)) (*Conn, error) {
+	port, err := newPort(fd)
+	if err != nil {
+		return nil, err
+	}
 	half := len(window) / 2
 	return &Conn{
 		port: port, read: window[:half], write: window[half:], accept: accept, log: log,
@@ -55,7 +67,7 @@ func New(port *os.File, window []byte, accept func(*Stream) Handler, log func(st
 		broken:  true,
 		ring:    wire.NewRing(len(window) - half),
 		wake:    make(chan struct{}, 1),
-	}
+	}, nil
 }
 
 // Serve reads from the port forever.
@@ -123,10 +135,14 @@ func (c *Conn) breach(why string) {
 	}
 }
 
-// queue adds a frame to what the writer sends. The lock is held.
+// queue adds a frame to what is sent. The lock is held.
 func (c *Conn) queue(f wire.Frame) {
+	first := len(c.out) == 0
 	c.out = wire.AppendFrame(c.out, f)
-	if len(c.out) <= len(f.Payload)+wire.HeaderSize+4 {
+	if c.laying {
+		c.laid = true
+	} else if first || c.laid {
+		c.laid = false
 		c.poke()
 	}
 }
@@ -138,35 +154,61 @@ func (c *Conn) poke() {
 	}
 }
 
-// writeLoop puts everything that has gathered into one write: each costs an exit to the host.
+// writeLoop writes what was queued by those who do not write themselves.
 func (c *Conn) writeLoop() {
-	var spare []byte
 	for range c.wake {
-		c.mu.Lock()
-		for len(c.out) > 0 {
-			if c.owed > 0 && !c.broken {
-				c.out = wire.AppendFrame(c.out, wire.Frame{Type: wire.SharedFree, Length: uint32(c.owed)})
-				c.owed = 0
-			}
-			sending := c.out
-			c.out = spare[:0]
-			c.release()
-			c.mu.Unlock()
-			c.writeAll(sending)
-			if spare = sending; cap(spare) > 4*outLimit {
-				spare = nil
-			}
-			c.mu.Lock()
-		}
-		c.mu.Unlock()
+		c.Flush()
 	}
+}
+
+// Flush puts everything that has gathered into one write: each costs an exit to the host. Where
+// somebody is writing, that one does it.
+func (c *Conn) Flush() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sending {
+		return
+	}
+	c.sending = true
+	for len(c.out) > 0 {
+		if c.owed > 0 && !c.broken {
+			c.out = wire.AppendFrame(c.out, wire.Frame{Type: wire.SharedFree, Length: uint32(c.owed)})
+			c.owed = 0
+		}
+		sending := c.out
+		c.out = c.spare[:0]
+		c.laid = false
+		c.release()
+		c.mu.Unlock()
+		c.writeAll(sending)
+		c.mu.Lock()
+		if c.spare = sending; cap(c.spare) > 4*outLimit {
+			c.spare = nil
+		}
+	}
+	c.sending = false
+}
+
+// FlushLate sends within a while what was laid, if nothing else takes it along.
+func (c *Conn) FlushLate() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.late != nil {
+		return
+	}
+	c.late = time.AfterFunc(lateness, func() {
+		c.mu.Lock()
+		c.late = nil
+		c.mu.Unlock()
+		c.Flush()
+	})
 }
 
 // writeAll writes to the port. The kernel copies what is written, and may have no memory for that
 // at the moment: a frame that were dropped for it would let both sides wait for ever.
 func (c *Conn) writeAll(p []byte) {
 	for len(p) > 0 {
-		n, err := c.port.Write(p)
+		n, err := c.port.write(p)
 		if p = p[n:]; err == nil {
 			continue
 		}

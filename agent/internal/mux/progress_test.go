@@ -190,7 +190,7 @@ func exchange(t *testing.T, seed uint64, window int) {
 	memory := make([]byte, window)
 	var total atomic.Int64
 	var logged atomic.Value
-	conn := New(os.NewFile(uintptr(fds[0]), "port"), memory, func(s *Stream) Handler {
+	conn, err := New(fds[0], memory, func(s *Stream) Handler {
 		g := &guestEnd{
 			stream: s, random: rand.New(rand.NewPCG(seed, uint64(s.id))), total: &total,
 			wake: make(chan struct{}, 1),
@@ -198,6 +198,9 @@ func exchange(t *testing.T, seed uint64, window int) {
 		go g.run()
 		return g
 	}, func(text string) { logged.Store(text) })
+	if err != nil {
+		t.Fatal(err)
+	}
 	go conn.Serve()
 	h := &hostEnd{
 		port: os.NewFile(uintptr(fds[1]), "host"), write: memory[:window/2], read: memory[window/2:],

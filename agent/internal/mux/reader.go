@@ -12,17 +12,12 @@ const readSize = 256 << 10
 
 // readLoop reads, looks for a resync, and takes frames apart.
 func (c *Conn) readLoop() {
-	raw, err := c.port.SyscallConn()
-	if err != nil {
-		c.log("channel: " + err.Error())
-		return
-	}
 	buffer := make([]byte, readSize)
 	start, end := 0, 0
 	nonce := false // the mark was found: TokenSize bytes more make the resync whole
 	for {
 		seen := end
-		end += c.fill(raw, buffer[end:])
+		end += c.fill(buffer[end:])
 		for {
 			if nonce {
 				if end-start < wire.TokenSize {
@@ -48,18 +43,14 @@ func (c *Conn) readLoop() {
 
 // fill reads at least one byte. A port whose host side is closed reads as end of file, and not
 // every kernel has an event for its opening: it is looked at from time to time.
-func (c *Conn) fill(raw syscall.RawConn, into []byte) int {
+func (c *Conn) fill(into []byte) int {
 	for {
-		n, fault := 0, error(nil)
-		err := raw.Read(func(fd uintptr) bool {
-			n, fault = read(int(fd), into)
-			return fault != syscall.EAGAIN
-		})
+		n, err := c.port.read(into)
 		if n > 0 {
 			return n
 		}
-		if err != nil || fault != nil && fault != syscall.EINTR {
-			c.log("channel: read: " + errors.Join(err, fault).Error())
+		if err != nil && err != syscall.EINTR {
+			c.log("channel: read: " + err.Error())
 			time.Sleep(time.Second)
 		}
 		time.Sleep(10 * time.Millisecond)

@@ -2,8 +2,6 @@ package mux
 
 import (
 	"errors"
-	"syscall"
-	"unsafe"
 
 	"sandlot/agent/internal/bulk"
 	"sandlot/agent/internal/wire"
@@ -225,9 +223,32 @@ func (s *Stream) put(p []byte) {
 
 // Offer sends as much of p as there is credit and room for.
 func (s *Stream) Offer(p []byte) (int, error) {
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	return s.offer(p)
+}
+
+// Lay is Offer without waking the writer: it goes along with what is sent next, or at a Flush.
+func (s *Stream) Lay(p []byte) (int, error) {
 	c := s.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.laying = true
+	defer func() { c.laying = false }()
+	return s.offer(p)
+}
+
+// Flush sends what was laid, at once or, if late, within a while.
+func (s *Stream) Flush(late bool) {
+	if late {
+		s.conn.FlushLate()
+	} else {
+		s.conn.Flush()
+	}
+}
+
+func (s *Stream) offer(p []byte) (int, error) {
+	c := s.conn
 	n, err := s.room(len(p))
 	if err != nil {
 		return 0, err
@@ -276,13 +297,4 @@ func (s *Stream) ReadFrom(fd int, large int, scratch []byte) (int, error) {
 		s.put(scratch[:n])
 	}
 	return n, err
-}
-
-// read is read(2) on a descriptor that does not block: the scheduler need not hear of it.
-func read(fd int, into []byte) (int, error) {
-	n, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&into[0])), uintptr(len(into)))
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), nil
 }

@@ -31,8 +31,9 @@ const (
 	readahead     = "1020"
 	oPath         = 0x200000
 
-	opForget, opOpen, opFlush, opSetlk, opSetlkw, opCreate = 2, 14, 25, 32, 33, 35
-	opInterrupt, opBatchForget, opLseek                    = 36, 42, 46
+	opForget, opOpen, opRelease, opFlush, opReleasedir = 2, 14, 18, 25, 29
+	opSetlk, opSetlkw, opCreate                        = 32, 33, 35
+	opInterrupt, opBatchForget, opLseek                = 36, 42, 46
 	// lockFlags is where a lock's request says whether it is one of flock(2).
 	lockFlags, lockFlock = requestHeader + 40, 1
 	// mostLocked is how many nodes with locks are told apart.
@@ -76,6 +77,7 @@ type volume struct {
 	readonly  bool
 	root      int // the mount below the read-only one, or -1
 
+	laid   *mux.Stream         // where requests were laid that are to be sent; only pump knows
 	locked map[uint64]struct{} // nodes on which POSIX's locks were asked for; only pump knows
 
 	sending  sync.Mutex // a request is sent whole before the next
@@ -214,6 +216,17 @@ func (v *Volumes) Hold() {
 	}
 	v.mu.Lock()
 	v.held = true
+	var streams []*mux.Stream
+	for _, one := range v.all {
+		if one.stream != nil {
+			streams = append(streams, one.stream)
+		}
+	}
+	v.mu.Unlock()
+	for _, stream := range streams {
+		stream.Flush(false)
+	}
+	v.mu.Lock()
 	for !v.quiet() && time.Now().Before(over) {
 		v.mu.Unlock()
 		time.Sleep(200 * time.Microsecond)
@@ -268,7 +281,9 @@ func (one *volume) pump() {
 		var errno syscall.Errno
 		// A goroutine that waited in the system call would keep the others from running.
 		err = wait.Read(func(fd uintptr) bool {
-			n, errno = read(fd, buffer)
+			if n, errno = read(fd, buffer); errno == syscall.EAGAIN {
+				one.flush() // what was there, in one write
+			}
 			return errno != syscall.EAGAIN
 		})
 		if errno == syscall.ENODEV {
@@ -286,6 +301,14 @@ func (one *volume) pump() {
 	one.file.Close()
 	if stream != nil {
 		stream.Fin()
+	}
+}
+
+// flush sends the requests that pump has laid.
+func (one *volume) flush() {
+	if one.laid != nil {
+		one.laid.Flush(false)
+		one.laid = nil
 	}
 }
 
@@ -315,22 +338,40 @@ func (one *volume) send(request []byte) {
 		kept := append([]byte(nil), request...)
 		go v.guarded(func() {
 			one.writeMapped(binary.LittleEndian.Uint64(kept[16:]))
-			one.carry(kept, unique, answered, flush)
+			if stream := one.carry(kept, unique, answered, flush); stream != nil {
+				stream.Flush(false)
+			}
 		})
 		return
 	}
-	one.carry(request, unique, answered, flush)
+	if v.waits(one) {
+		one.flush() // others have to be answered before this one is sent
+	}
+	if stream := one.carry(request, unique, answered, flush); stream == nil {
+		return
+	} else if quiet(request) {
+		stream.Flush(true)
+	} else {
+		one.laid = stream
+	}
 }
 
-// carry brings a request to the host.
-func (one *volume) carry(request []byte, unique uint64, answered, flush bool) {
+// waits says whether nothing can be sent now.
+func (v *Volumes) waits(one *volume) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.held || one.stream == nil
+}
+
+// carry lays a request for the host on a stream, and returns that: nil when it is answered.
+func (one *volume) carry(request []byte, unique uint64, answered, flush bool) *mux.Stream {
 	v := one.owner
 	for {
 		v.mu.Lock()
 		if flush && one.noFlush {
 			v.mu.Unlock()
 			one.reply(unique, 0)
-			return
+			return nil
 		}
 		for (v.held || one.stream == nil) && !one.closed {
 			v.goOn.Wait()
@@ -341,7 +382,7 @@ func (one *volume) carry(request []byte, unique uint64, answered, flush bool) {
 			if answered { // it was unmounted, and is still in use
 				one.refuse(unique)
 			}
-			return
+			return nil
 		}
 		if answered {
 			one.pending[unique] = struct{}{}
@@ -351,7 +392,7 @@ func (one *volume) carry(request []byte, unique uint64, answered, flush bool) {
 		sent := offer(stream, request)
 		one.sending.Unlock()
 		if sent {
-			return
+			return stream
 		}
 		v.mu.Lock()
 		if one.stream == stream { // it is dead: another one may come
@@ -379,11 +420,21 @@ func (one *volume) idleFlush(request []byte) bool {
 	return false
 }
 
-// offer sends all of p; false when the stream died first.
+// quiet says of a request that nobody waits for its answer: it goes along with the next.
+func quiet(request []byte) bool {
+	switch binary.LittleEndian.Uint32(request[4:]) {
+	case opForget, opBatchForget, opRelease, opReleasedir:
+		return true
+	}
+	return false
+}
+
+// offer lays all of p; false when the stream died first.
 func offer(s *mux.Stream, p []byte) bool {
 	for len(p) > 0 {
-		n, err := s.Offer(p)
+		n, err := s.Lay(p)
 		if err == mux.Wait {
+			s.Flush(false)
 			<-s.Ready
 			continue
 		}

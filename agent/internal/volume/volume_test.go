@@ -74,3 +74,15 @@ func TestSeeksPastMappings(t *testing.T) {
 	}
 	ask(opLseek, 7, 13, 0, true) // which may be is not known any more
 }
+
+// Only what no program waits for may wait itself.
+func TestQuiet(t *testing.T) {
+	for op, want := range map[uint32]bool{
+		opForget: true, opBatchForget: true, opRelease: true, opReleasedir: true,
+		opOpen: false, opFlush: false, opInterrupt: false, opSetlk: false, opLseek: false,
+	} {
+		if got := quiet(request(op, 1, 0)); got != want {
+			t.Errorf("request %d: %v", op, got)
+		}
+	}
+}
