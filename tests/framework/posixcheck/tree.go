@@ -65,7 +65,9 @@ func treeCommand(path string, arguments []string) error {
 		}
 		err := f.step(number)
 		if err == nil && (number%200 == 0 || number == operations) {
-			err = f.walk(f.base, f.root)
+			if err = syscall.Chdir(f.base); err == nil {
+				err = f.walk(".", f.root)
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("seed %d, operation %d: %w\nthe last operations:\n%s", seed, number, err,
@@ -410,7 +412,12 @@ func (f *forest) walk(path string, n *node) error {
 		var err error
 		switch child.kind {
 		case 'd':
-			err = f.walk(inner, child)
+			// From within: a path may be longer than the kernel takes, when folders were moved.
+			if err = syscall.Chdir(inner); err == nil {
+				if err = f.walk(".", child); err == nil {
+					err = syscall.Chdir("..")
+				}
+			}
 		case 'f':
 			var got []byte
 			if got, err = os.ReadFile(inner); err == nil && string(got) != child.contents {
