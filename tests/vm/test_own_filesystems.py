@@ -128,3 +128,16 @@ async def test_files_of_a_volume_are_written_while_programs_start(
 
         await asyncio.gather(*(write(number) for number in range(4)), run(), run())
     assert [len((tmp_path / str(n)).read_text()) for n in range(4)] == [30_000] * 4
+
+
+async def test_the_guest_may_keep_back_more_where_it_keeps_what_is_written(
+    image: str, tmp_path: Path
+) -> None:
+    volumes = {"/mem": MemFs(), "/host": HostFs(tmp_path)}
+    async with Sandbox.create(image=image, memory="256M", volumes=volumes) as sb:
+        for path, share in (("/mem", 10), ("/host", 1)):
+            setting = f"/sys/class/bdi/0:$(stat -c %d {path})"
+            wanted = f"test $(cat {setting}/read_ahead_kb) = 1020 -a $(cat {setting}/max_ratio) = {share}"
+            async with asyncio.timeout(60):
+                while (await sb.exec(wanted)).exit_code:
+                    pass

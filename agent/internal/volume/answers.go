@@ -95,7 +95,7 @@ func (a *answers) write(message []byte) {
 	one.owner.mu.Unlock()
 	if a.first {
 		a.first = false
-		go one.owner.guarded(one.readAhead)
+		go one.owner.guarded(one.tune)
 	}
 }
 
@@ -128,14 +128,20 @@ func (one *volume) note() {
 	}
 }
 
-// readAhead lets the kernel read as much at once as one request can carry.
-func (one *volume) readAhead() {
+// tune lets the kernel read as much at once as one request can carry, and keep back more of what is
+// written than the hundredth that it allows file systems which programs serve: it made writers wait
+// for requests of less than that.
+func (one *volume) tune() {
 	var s syscall.Stat_t
 	if syscall.Stat(one.path, &s) != nil {
 		return
 	}
 	minor := s.Dev&0xff | s.Dev>>12&0xfff00
-	os.WriteFile("/sys/class/bdi/0:"+strconv.FormatUint(minor, 10)+"/read_ahead_kb", []byte(readahead), 0)
+	settings := "/sys/class/bdi/0:" + strconv.FormatUint(minor, 10)
+	os.WriteFile(settings+"/read_ahead_kb", []byte(readahead), 0)
+	if one.writeback {
+		os.WriteFile(settings+"/max_ratio", []byte(dirtyShare), 0)
+	}
 }
 
 func (a *answers) Fin() { a.Reset(false) }
