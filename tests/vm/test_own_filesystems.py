@@ -141,3 +141,21 @@ async def test_the_guest_may_keep_back_more_where_it_keeps_what_is_written(
             async with asyncio.timeout(60):
                 while (await sb.exec(wanted)).exit_code:
                     pass
+
+
+async def test_nothing_in_a_volume_is_a_terminal(image: str) -> None:
+    program = """if True:
+        import errno, fcntl, os, termios
+        for path, flags in (("/mem/a", os.O_RDWR | os.O_CREAT), ("/mem", os.O_RDONLY)):
+            file = os.open(path, flags)
+            assert not os.isatty(file)
+            for number in (termios.TCGETS, 0x8008_6601):  # also the file's flags
+                try:
+                    fcntl.ioctl(file, number, bytes(64))
+                except OSError as error:
+                    assert error.errno == errno.ENOTTY, error
+                else:
+                    raise AssertionError(number)
+    """
+    async with Sandbox.create(image=image, memory="256M", volumes={"/mem": MemFs()}) as sb:
+        await sb.exec(["python3", "-c", program], check=True)

@@ -36,7 +36,7 @@ const (
 
 	opForget, opOpen, opRelease, opFlush, opReleasedir = 2, 14, 18, 25, 29
 	opSetlk, opSetlkw, opCreate                        = 32, 33, 35
-	opInterrupt, opBatchForget, opLseek                = 36, 42, 46
+	opInterrupt, opIoctl, opBatchForget, opLseek       = 36, 39, 42, 46
 	// lockFlags is where a lock's request says whether it is one of flock(2).
 	lockFlags, lockFlock = requestHeader + 40, 1
 	// mostLocked is how many nodes with locks are told apart.
@@ -336,6 +336,11 @@ func (one *volume) send(request []byte) {
 		answered = false
 	}
 	unique := binary.LittleEndian.Uint64(request[8:])
+	if binary.LittleEndian.Uint32(request[4:]) == opIoctl {
+		// No file system has any. Python asks each file that it opens whether it is a terminal.
+		one.reply(unique, syscall.ENOSYS)
+		return
+	}
 	flush := one.idleFlush(request)
 	if one.seeksPastMappings(request) {
 		kept := append([]byte(nil), request...)
