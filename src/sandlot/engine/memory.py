@@ -68,15 +68,15 @@ class GuestMemory:
         except OSError as error:
             raise SandboxError(f"the machine's page tables cannot be read: {error}") from error
 
-    def _scan(self, descriptor: int) -> list[Run]:
-        regions = ctypes.create_string_buffer(24 * _MOST_REGIONS)
+    def _scan(self, descriptor: int, most: int = _MOST_REGIONS) -> list[Run]:
+        regions = ctypes.create_string_buffer(24 * most)
         end = self._start + self.size
         runs: list[Run] = []
         at = self._start
         while at < end:
             argument = bytearray(
                 _SCAN.pack(
-                    96, 0, at, end, 0, ctypes.addressof(regions), _MOST_REGIONS, 0,
+                    96, 0, at, end, 0, ctypes.addressof(regions), most, 0,
                     _IS_FILE, _IS_FILE, _IS_PRESENT | _IS_SWAPPED, _IS_PRESENT,
                 )
             )  # fmt: skip
@@ -84,10 +84,11 @@ class GuestMemory:
             # A region has one set of categories: present and swapped neighbours are two.
             for first, last, _ in struct.iter_unpack("=3Q", regions.raw[: 24 * count]):
                 _extend(runs, (first - self._start) // PAGE, (last - first) // PAGE)
-            walked = _SCAN.unpack(argument)[4]
-            if walked <= at:
+                at = last
+            # Not where the kernel says that it stopped (walk_end): when its own buffer of 512 regions
+            # was full on the way, that is left at where it was then, though it went on to the end.
+            if count < most:
                 break
-            at = walked
         return runs
 
     def _read(self, descriptor: int) -> list[Run]:

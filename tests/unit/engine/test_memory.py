@@ -83,3 +83,28 @@ def test_another_file_is_not_taken_for_the_memory(tmp_path: Path) -> None:
 def test_a_process_that_is_gone_is_said_to_be() -> None:
     with pytest.raises(SandboxError, match="cannot be found"):
         GuestMemory(2**22 - 1, Path(__file__), SIZE)
+
+
+@pytest.mark.parametrize("most", [7, 100, 511, 512, 513, 65536])
+def test_each_page_is_told_once_however_many_runs_there_are(tmp_path: Path, most: int) -> None:
+    """Also where the kernel's own buffer of regions is full on the way."""
+    size = 8192 * PAGE
+    with (tmp_path / "ram").open("wb") as file:
+        file.truncate(size)
+    with (tmp_path / "ram").open("rb") as file:
+        memory = mmap.mmap(file.fileno(), size, flags=mmap.MAP_PRIVATE, prot=3)
+    guest = GuestMemory(os.getpid(), tmp_path / "ram", size)
+    descriptor = os.open(f"/proc/{os.getpid()}/pagemap", os.O_RDONLY)
+    try:
+        for count in (300, 600, 1100, 2000):
+            for number in range(count):
+                memory[number * 4 * PAGE] = 1
+            expected = [(number * 4, 1) for number in range(count)]
+            assert guest._read(descriptor) == expected
+            try:
+                assert guest._scan(descriptor, most) == expected
+            except OSError:
+                pytest.skip("this kernel tells page by page only")
+    finally:
+        os.close(descriptor)
+        memory.close()
