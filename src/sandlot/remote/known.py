@@ -2,7 +2,8 @@
 
     pins.json              the ring that was seen at each address
     RING/seen.json         the last version that was seen of each name, so that none is taken back
-    RING/bases.json        which version each sandbox, snapshot and volume here is or came from
+    RING/bases.json        which version each sandbox, snapshot and volume here is or came from, of
+                           each name that it was pushed under
     RING/index/ID          indexes that were read
     RING/journal/PACK      packs that were sent and are in no index yet
     RING/lists/FILE        the chunks of files that do not change, and the digest of their contents
@@ -42,6 +43,11 @@ class Base:
     digest: str
 
 
+def pinned_ring(root: Path, address: str) -> str:
+    """The fingerprint of the ring that was seen at an address; empty when none was."""
+    return str(_read(root / "pins.json").get(address, ""))
+
+
 class Known:
     """What is known of the remotes with one ring."""
 
@@ -69,8 +75,9 @@ class Known:
         if pinned is not None and pinned != fingerprint:
             raise RemoteDamaged(
                 f"{address} has another ring of keys than it had: {fingerprint}, not {pinned}",
-                hint=f"somebody may have put it there to read what you push; if you made it anew "
-                f"yourself, remove its line from {self._root / 'pins.json'}",
+                hint="somebody may have put it there to read what you push; if you made it anew "
+                "yourself, say so once with --fingerprint and what `sandlot key ls` tells where it "
+                "was made",
                 address=address,
             )
         return pinned is not None
@@ -91,15 +98,15 @@ class Known:
             if not seen.get(name_id) or seen[name_id][0] <= counter:
                 seen[name_id] = [counter, digest]
 
-    def base(self, kind: str, id: str) -> Base | None:
-        """What something here came from."""
-        found = _read(self._folder / "bases.json").get(f"{kind}/{id}")
+    def base(self, kind: str, id: str, name: str) -> Base | None:
+        """The version of a name that something here is or came from."""
+        found = _read(self._folder / "bases.json").get(f"{kind}/{id}/{name}")
         return Base(**found) if found else None
 
     def note_base(self, kind: str, id: str, base: Base) -> None:
         """Something here is this version now."""
         with _changing(self._folder / "bases.json") as bases:
-            bases[f"{kind}/{id}"] = asdict(base)
+            bases[f"{kind}/{id}/{base.name}"] = asdict(base)
 
     # -- indexes and packs -----------------------------------------------------------------
 

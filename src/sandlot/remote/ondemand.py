@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from sandlot.errors import RemoteUnreachable
+from sandlot.errors import RemoteDamaged, RemoteError, RemoteUnreachable
 from sandlot.remote.hot import MOST
 from sandlot.remote.index import Place
 from sandlot.remote.partial import Partial, keep_bits
 from sandlot.remote.receiving import BETWEEN, Receiver, Told, Wanted
-from sandlot.remote.repository import Repository
+from sandlot.remote.repository import RING, Repository
 
 AHEAD = 512 << 10
 """Bytes, as they are stored, that are fetched with what was asked for, since they lie behind it."""
@@ -173,16 +173,26 @@ class OnDemand:
             try:
                 await self._receiver.fetch(wanted)
                 break
-            except RemoteUnreachable as error:
+            except (RemoteUnreachable, RemoteDamaged) as error:
+                if isinstance(error, RemoteDamaged) and await self._is_there():
+                    raise
                 if self._reached:
                     self._reached = False
                     self._tell(f"{error.message}: what is still to be fetched waits for it")
                 await asyncio.sleep(AGAIN)
+                with contextlib.suppress(RemoteError):
+                    await self._repository.load_index()  # it may have been found empty
         if not self._reached:
             self._reached = True
             self._tell(f"{self._repository.address} can be reached again")
         for number, chunk in chunks:
             self.parts[number].note([chunk])
+
+    async def _is_there(self) -> bool:
+        """Whether the remote is where it was: a drive that is not mounted lacks everything."""
+        with contextlib.suppress(RemoteUnreachable):
+            return await self._repository.store.has(RING)
+        return False
 
     # -- the rest --------------------------------------------------------------------------
 

@@ -27,10 +27,11 @@ from sandlot.errors import (
     RemoteConflict,
     RemoteDamaged,
     RemoteNotFound,
+    RemoteUnreachable,
 )
 from sandlot.remote.index import Place, Rows, make_index, parse_index
 from sandlot.remote.keys import Keys, Opened, Ring, readers, unwrap, wrap
-from sandlot.remote.known import Known
+from sandlot.remote.known import Known, pinned_ring
 from sandlot.remote.manifest import (
     Head,
     Manifest,
@@ -120,6 +121,8 @@ class Repository:
         try:
             sealed, tag = await self.store.read(key)
         except BlobNotFound:
+            if not await self.store.has(RING):
+                raise emptied(self.address) from None
             if seen is not None and not older:
                 raise self._older(name, seen[0], "nothing") from None
             return None, None
@@ -242,9 +245,12 @@ async def open_repository(
         KeyMissing: none of the keys opens it.
         RemoteDamaged: its ring is not the one that it was.
     """
+    pinned = pinned_ring(state, store.address)
     try:
         data, _ = await store.read(RING)
     except BlobNotFound:
+        if pinned:
+            raise emptied(store.address) from None
         if not create:
             raise RemoteNotFound(
                 f"nothing was ever pushed to {store.address}",
@@ -263,7 +269,7 @@ async def open_repository(
         opened = await asyncio.to_thread(_unwrapped, data, keys, store.address)
     known = Known(state, opened.ring.id)
     found = opened.ring.fingerprint
-    seen = known.check_ring(store.address, found)
+    seen = known.check_ring(store.address, found) if fingerprint != found else True
     if fingerprint and fingerprint != found:
         raise RemoteDamaged(
             f"{store.address}: its ring of keys has the fingerprint {found}, not {fingerprint[:40]}",
@@ -281,6 +287,15 @@ async def open_repository(
     if not looking:
         known.note_ring(store.address, found)
     return Repository(store, Sealer(opened.ring), known, opened)
+
+
+def emptied(address: str) -> RemoteUnreachable:
+    """Nothing is there, not even the keys: it is another place than it was, for now as a rule."""
+    return RemoteUnreachable(
+        f"nothing is in {address}, where something was pushed to before",
+        hint="is its drive mounted? If it was emptied on purpose, push to another address",
+        address=address,
+    )
 
 
 def _unwrapped(data: bytes, keys: Keys, address: str) -> Opened:

@@ -157,7 +157,7 @@ async def begin_push(
             hint="push under another name, or over it with --force (force=True)",
         )
     elif not force:
-        refuse_diverged(repository, head, repository.known.base(kind, id))
+        refuse_diverged(repository, head, repository.known.base(kind, id, name))
     counter = max(head.counter, seen[0] if seen is not None else 0)
     head = Head(name, kind, counter, head.versions if head.kind == kind else ())
     async with pushing(repository.store) as may_name:

@@ -33,8 +33,10 @@ def test_what_was_seen_goes_up_only(tmp_path: Path) -> None:
 def test_bases(tmp_path: Path) -> None:
     known = Known(tmp_path, "r")
     known.note_base("sandbox", "abc", Base("web", 2, "d"))
-    assert known.base("sandbox", "abc") == Base("web", 2, "d")
-    assert known.base("snapshot", "abc") is None
+    known.note_base("sandbox", "abc", Base("copy", 1, "e"))  # pushed under another name too
+    assert known.base("sandbox", "abc", "web") == Base("web", 2, "d")
+    assert known.base("sandbox", "abc", "copy") == Base("copy", 1, "e")
+    assert known.base("snapshot", "abc", "web") is None
 
 
 def test_what_may_be_lost_is_whole_or_not_there(tmp_path: Path) -> None:

@@ -152,6 +152,26 @@ async def test_it_waits_for_a_remote_that_cannot_be_reached(
         assert pulled.said[1:] == ["memory://test can be reached again"]
 
 
+async def test_a_drive_that_is_not_mounted_is_waited_for(
+    pulled: Pulled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lacks everything, its keys too; what lacks a pack alone has lost it."""
+    monkeypatch.setattr(ondemand, "AGAIN", 0.01)
+    async with pulled.open() as files:
+        blobs = dict(pulled.store.blobs)
+        pulled.store.blobs.clear()
+        reading = asyncio.create_task(files.read(0, 0, 100))
+        while not pulled.said:
+            await asyncio.sleep(0)
+        assert not reading.done()
+        pulled.store.blobs |= blobs
+        assert await reading == pulled.bytes_at(0, 100)
+        for key in [key for key in blobs if pack_of(key)]:
+            del pulled.store.blobs[key]
+        with pytest.raises(RemoteDamaged, match="is gone"):
+            await files.read(0, SIZE - 100, 100)
+
+
 async def test_what_was_changed_is_refused_and_the_rest_goes_on(pulled: Pulled) -> None:
     first, *_ = (key for key in pulled.store.blobs if pack_of(key))
     data = pulled.store.blobs[first]

@@ -9,7 +9,13 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from sandlot.errors import KeyMissing, RemoteConflict, RemoteDamaged, RemoteNotFound
+from sandlot.errors import (
+    KeyMissing,
+    RemoteConflict,
+    RemoteDamaged,
+    RemoteNotFound,
+    RemoteUnreachable,
+)
 from sandlot.remote.keys import Keys, Ring, wrap
 from sandlot.remote.repository import RING, at_once, open_repository, rewrap
 from tests.framework.blobs import MemoryStore
@@ -161,3 +167,35 @@ async def test_somebody_changed_the_readers_at_this_moment(tmp_path: Path) -> No
     store.before = before
     with pytest.raises(RemoteConflict, match="who may read"):
         await rewrap(repository, KEYS, [])
+
+
+async def test_a_place_that_is_empty_is_not_begun_anew(tmp_path: Path) -> None:
+    """A drive that is not mounted: nothing is written there, and who asks may ask again."""
+    store = MemoryStore()
+    noise(tmp_path / "file", 100_000, 1)
+    await push(store, tmp_path / "state", tmp_path / "file")
+    repository = await opened(store, tmp_path / "state")
+    blobs = dict(store.blobs)
+    store.blobs.clear()
+    for create in (True, False):
+        with pytest.raises(RemoteUnreachable, match="nothing is in memory://test") as caught:
+            await opened(store, tmp_path / "state", create=create)
+        assert "mounted" in caught.value.hint
+    with pytest.raises(RemoteUnreachable, match="nothing is in"):
+        await repository.head("web")
+    assert not store.blobs
+    store.blobs |= blobs
+    assert (await push(store, tmp_path / "state", tmp_path / "file")).version == 2
+
+
+async def test_a_ring_that_was_made_anew_is_taken_when_it_is_named(tmp_path: Path) -> None:
+    store = MemoryStore()
+    await opened(store, tmp_path / "state")
+    store.blobs.clear()
+    ring = (await opened(store, tmp_path / "other")).opened.ring.fingerprint
+    with pytest.raises(RemoteDamaged, match="another ring") as caught:
+        await opened(store, tmp_path / "state")
+    assert "--fingerprint" in caught.value.hint
+    again = await open_repository(store, KEYS, tmp_path / "state", fingerprint=ring)
+    assert again.opened.ring.fingerprint == ring
+    await opened(store, tmp_path / "state")  # once is enough

@@ -176,14 +176,20 @@ class AuditLog:
             with before.open("rb") as older:
                 older.seek(max(0, before.stat().st_size - LONGEST))
                 lines = older.read().splitlines()
-        if not lines:
-            self._last, self._number = FIRST, 0
-            return
-        try:
-            last = json.loads(lines[-1])
-            self._last, self._number = str(last["digest"]), int(last["number"])
-        except (ValueError, KeyError, TypeError):
-            raise OSError(f"{self.path} is no audit log, or was damaged") from None
+        last, number = FIRST, 0
+        if lines:
+            try:
+                found = json.loads(lines[-1])
+                last, number = str(found["digest"]), int(found["number"])
+            except (ValueError, KeyError, TypeError):
+                raise OSError(f"{self.path} is no audit log, or was damaged") from None
+            body = lines[-1].rpartition(SEAL)[0]
+            if self._key is not None and not hmac.compare_digest(last, _digest(body, self._key)):
+                raise OSError(f"{self.path}: its last line was not written with this key")
+        # Nothing is written behind what somebody cut: the lines after it would hide that.
+        if number < self._number or (number == self._number and last != self._last):
+            raise OSError(f"{self.path} ended with line {self._number}, which is gone or changed")
+        self._last, self._number = last, number
 
     def _put_aside(self) -> None:
         """Make it an older one. Whoever is first writes to the next, after what is now the newest."""

@@ -175,3 +175,31 @@ def test_its_argument_is_a_file(tmp_path: Path) -> None:
             AuditLog.from_argument(wrong, tmp_path)
     with pytest.raises(ConfigError):
         AuditLog(tmp_path / "x", max_bytes=1)
+
+
+@pytest.mark.parametrize("key", [None, b"k" * 32])
+@pytest.mark.parametrize("harm", ["cut", "emptied", "removed", "changed"])
+def test_nothing_is_written_behind_what_was_cut(
+    tmp_path: Path, harm: str, key: bytes | None
+) -> None:
+    """The log fails, and so what it should tell of is not done."""
+    path = tmp_path / "audit.jsonl"
+    log = filled(path, 5, key=key)
+    whole = path.read_bytes().splitlines(keepends=True)
+    if harm == "removed":
+        path.unlink()
+    elif harm == "changed":
+        other, _ = sealed({**json.loads(whole[4]), "argv": ["x"]}, b"another" * 5)
+        path.write_bytes(b"".join(whole[:4]) + other)
+    else:
+        path.write_bytes(b"".join(whole[:3]) if harm == "cut" else b"")
+    with pytest.raises(OSError, match=r"line 5|this key|no audit log"):
+        log.on_exec(EXEC)
+    assert verify(path, key=key).lines < 6 if path.exists() else True
+
+
+def test_a_line_of_another_key_is_not_gone_on_from(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    filled(path, 3, key=b"a" * 32).close()
+    with pytest.raises(OSError, match="not written with this key"):
+        filled(path, 1, key=b"b" * 32)
