@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 
@@ -90,6 +91,8 @@ def _service(name: str, node: Node, problems: Problems) -> Node:
                 found[new] = scalar(_PULLS.get(value.text, value.value), value.place)
             elif new == "stop_grace":
                 found[new] = _duration(value)
+            elif new == "cpus":
+                found[new] = _processors(name, value, problems)
             if new == "pids" and isinstance(value.value, int):
                 found[new] = scalar(max(value.value, 0), value.place)
         elif key in ("command", "entrypoint"):
@@ -126,6 +129,8 @@ def _service(name: str, node: Node, problems: Problems) -> Node:
             found["volumes"] = sequence([*(before.each() if before else []), *mounts], value.place)
         elif key == "deploy":
             _deploy(value, found, out)
+            if "cpus" in found:
+                found["cpus"] = _processors(name, found["cpus"], problems)
         elif key in _IMPLIED:
             pass
         elif key in _MEANS_NOTHING:
@@ -293,6 +298,21 @@ def _health(value: Node, out: Callable[..., None]) -> Node | None:
     if "interval" not in values:
         values["interval"] = scalar("30s", value.place)
     return Node(values, value.place, keys=value.keys)
+
+
+def _processors(name: str, value: Node, problems: Problems) -> Node:
+    """A part of a processor becomes a whole one."""
+    try:
+        number = float(value.text)
+    except ValueError:
+        return value
+    if not 0 < number < 1000 or number.is_integer():
+        return value
+    problems.warn(
+        value.place, f"{name}: cpus {value.text} becomes {math.ceil(number)}",
+        "a machine has whole processors",
+    )  # fmt: skip
+    return scalar(math.ceil(number), value.place)
 
 
 def _deploy(value: Node, found: dict[str, Node], out: Callable[..., None]) -> None:

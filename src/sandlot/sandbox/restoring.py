@@ -198,7 +198,8 @@ def child_volumes(
             why = "which a detached sandbox cannot have" if changes.detached else "not of this one"
             raise ConfigError(
                 f"the volume at {path} is an object of a program, {why}",
-                hint=f'give another one: volumes={{"{path}": ...}}, or none: volumes={{}}',
+                hint=f'give another one: -v NAME:{path} (volumes={{"{path}": "name"}}), or none: '
+                "volumes={}",
             )
     return listed, {path: fs for path, fs in given.items() if not changes.detached}
 

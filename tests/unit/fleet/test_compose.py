@@ -121,3 +121,15 @@ networks: {outer: {name: shared}, inner: {driver: overlay}}
         "back: aliases of a network is left out: members are reached by their names",
         "driver of the network inner is left out: a network is only who is in it",
     ]
+
+
+def test_a_part_of_a_processor_is_a_whole_one_as_is_told(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text(
+        "services:\n  a: {image: x, cpus: 0.5}\n"
+        "  b: {image: x, deploy: {resources: {limits: {cpus: '2.5'}}}}\n  c: {image: x, cpus: 2}\n"
+    )
+    spec = read_fleet(tmp_path / "compose.yaml", name="shop")
+    assert [spec.members[name].model.cpus for name in "abc"] == [1, 3, 2]
+    told = [str(each) for each in spec.warnings]
+    assert any("a: cpus 0.5 becomes 1" in each for each in told), told
+    assert any("b: cpus 2.5 becomes 3" in each for each in told), told

@@ -65,7 +65,7 @@ class AuditLog:
         """`audit-log=PATH`."""
         if not argument:
             raise ConfigError("audit-log needs a file", hint="use audit-log=audit.jsonl")
-        return cls(folder / argument)
+        return cls(folder / Path(argument).expanduser())
 
     def on_start(self, ctx: hooks.StartContext) -> None:
         self.write(ctx)
