@@ -43,9 +43,11 @@ class LocalDisk(Disk):
 
     async def begin(self) -> None:
         def begin() -> None:
+            # It is made by who writes: who mistypes it and reads leaves nothing.
             if not self._root.is_dir():
-                self._root.mkdir(mode=0o700, exist_ok=True)
-                _sync_folder(self._root.parent)
+                number = errno.EEXIST if self._root.exists() else errno.ENOENT
+                if number == errno.EEXIST or not self._root.parent.is_dir():
+                    raise OSError(number, os.strerror(number), str(self._root))
 
         await _aside(begin)
 
@@ -102,7 +104,7 @@ class LocalDisk(Disk):
             for folder in (*reversed(Path(path).parents), Path(path)):
                 at = self._root / folder
                 if not at.is_dir():
-                    at.mkdir(exist_ok=True)
+                    at.mkdir(mode=0o700 if at == self._root else 0o777, exist_ok=True)
                     _sync_folder(at.parent)
 
         await _aside(make)

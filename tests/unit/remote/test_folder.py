@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sandlot.errors import RemoteFull
+from sandlot.errors import BlobNotFound, RemoteFull, RemoteRefused
 from sandlot.remote.folder import FolderStore
 from sandlot.testing import BlobStoreSuite
 
@@ -53,3 +53,21 @@ async def test_what_is_written_can_be_shared(tmp_path: Path) -> None:
     mask = os.umask(0)
     os.umask(mask)
     assert (tmp_path / "packs/a").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+async def test_who_only_looks_makes_no_folder(tmp_path: Path) -> None:
+    """As one whose name was mistyped."""
+    async with FolderStore(tmp_path / "mistyped") as store:
+        assert [blob async for blob in store.list()] == []
+        assert not await store.has("a")
+        with pytest.raises(BlobNotFound):
+            await store.get("a")
+        await store.delete("a")
+        assert not (tmp_path / "mistyped").exists()
+        await store.put("packs/a", b"1")
+        assert (tmp_path / "mistyped").stat().st_mode & 0o777 == 0o700
+        assert await store.get("packs/a") == b"1"
+    (tmp_path / "file").touch()
+    async with FolderStore(tmp_path / "file") as store:
+        with pytest.raises(RemoteRefused, match="cannot be opened"):
+            await store.has("a")

@@ -21,6 +21,7 @@ from sandlot.image.registry.words import complaint
 MAX_PAGE = 16 << 20
 MAX_PAGES = 10_000
 _TAG = re.compile("[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}")
+_CONFUSED = ("blob unknown", "digest did not match")
 
 
 class ArtifactClient(RepositoryClient):
@@ -47,9 +48,10 @@ class ArtifactClient(RepositoryClient):
                 place, "PUT", f"manifests/{tag}", {"Content-Type": OCI_MANIFEST}, manifest
             )
         except RegistryError as error:
-            if "blob unknown" not in error.message.lower().replace("_", " "):
+            words = error.message.lower().replace("_", " ")
+            if not any(each in words for each in _CONFUSED):
                 raise
-            # It was pushed by two at once, which confuses some for a moment.
+            # It, or what it names, was pushed by two at once, which confuses some for a moment.
             raise ConnectionFailed(
                 error.message, hint="try again", registry=self.registry, status=error.status
             ) from error
