@@ -48,6 +48,7 @@ async def once(lazy):
         await sb.pulled()
         return {"first": first, "whole": time.perf_counter() - began, "waited": waited}
 
+# Who measures reads it.
 print(json.dumps(asyncio.run(once(sys.argv[3] == "lazy"))))
 """
 

@@ -147,7 +147,6 @@ COVERED_ELSEWHERE = {
     "plugin/builtin/arguments.py": "tests/unit/plugin/builtin/test_rate_limiter.py",
     "sandbox/visiting.py": "tests/vm/test_plugins.py",
     "sandbox/idleness.py": "tests/vm/test_owner.py",
-    "sandbox/lazy.py": "tests/vm/test_lazy.py",
     "wire/runtime.py": "tests/unit/wire/test_messages.py",
     "wire/volumes.py": "tests/unit/wire/test_messages.py",
     "runtime/caller.py": "tests/unit/sandbox/test_lending.py",

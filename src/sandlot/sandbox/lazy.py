@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from sandlot.engine.concatenation import pieces_of
 from sandlot.engine.config import DEVICE_SIZE, DISK_OFFSET
 from sandlot.engine.qemu.overlay import CLUSTER
-from sandlot.errors import RemoteDamaged, SandboxError, StateError
+from sandlot.errors import RemoteDamaged, ResourceError, SandboxError, StateError
 from sandlot.sandbox.faults import described, rebuilt
 
 if TYPE_CHECKING:
@@ -228,8 +228,14 @@ class Fetching:
 
     async def _run(self, source: OnDemand) -> None:
         try:
-            await source.fill(lambda: self._folder.path / LAZY)
-            await asyncio.to_thread(self._check)
+            try:
+                await source.fill(lambda: self._folder.path / LAZY)
+                await asyncio.to_thread(self._check)
+            except OSError as error:
+                raise ResourceError(
+                    f"what is fetched cannot be written: {error.strerror or error}",
+                    hint="free some (`sandlot df`, `sandlot prune`), and start it again",
+                ) from error
         except SandboxError as error:
             self._host.tell(
                 f"sandbox {self._folder.path.name!r}: the rest cannot be fetched: {error.message}"

@@ -224,7 +224,7 @@ async def test_closing_gives_up_what_is_coming(pulled: Pulled) -> None:
         raise AssertionError
 
     async with pulled.open() as files:
-        pulled.store.get = get  # type: ignore[method-assign]
+        pulled.store.get = get  # type: ignore[method-assign]  # one that never answers
         reading = asyncio.create_task(files.read(0, 0, 100))
         await begun.wait()
     with pytest.raises(asyncio.CancelledError):
