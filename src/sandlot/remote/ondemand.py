@@ -124,7 +124,12 @@ class OnDemand:
             if new:
                 self._bring((number, each) for each in (*new, *self._ahead(number, new[-1])))
             coming = {self._coming[number, e] for e in wanted if (number, e) in self._coming}
-            await asyncio.gather(*(asyncio.shield(task) for task in coming))
+            try:
+                await asyncio.gather(*(asyncio.shield(task) for task in coming))
+            except RemoteDamaged:
+                # It may be what was only fetched along with it: each by itself then.
+                for each in self.parts[number].missing(wanted):
+                    await asyncio.shield(self._bring([(number, each)]))
         finally:
             self._asked -= 1
 

@@ -11,6 +11,7 @@ import pytest
 
 from sandlot.errors import RemoteDamaged, RemoteUnreachable
 from sandlot.remote import ondemand
+from sandlot.remote.chunking import PAGE
 from sandlot.remote.index import pack_of
 from sandlot.remote.ondemand import OnDemand
 from sandlot.remote.partial import keep_list, kept
@@ -175,15 +176,17 @@ async def test_a_drive_that_is_not_mounted_is_waited_for(
 async def test_what_was_changed_is_refused_and_the_rest_goes_on(pulled: Pulled) -> None:
     first, *_ = (key for key in pulled.store.blobs if pack_of(key))
     data = pulled.store.blobs[first]
-    pulled.store.blobs[first] = data[:5000] + bytes([data[5000] ^ 1]) + data[5001:]
+    middle = len(data) // 2
+    pulled.store.blobs[first] = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
     async with pulled.open() as files:
-        wrong = 0
-        for at in range(0, SIZE, 512 << 10):
+        wrong: set[int] = set()
+        for at in range(0, SIZE, PAGE):
             try:
                 assert await files.read(0, at, 1000) == pulled.bytes_at(at, 1000)
             except RemoteDamaged:
-                wrong += 1
-        assert 0 < wrong < 10
+                wrong |= set(files.parts[0].touched(at, 1000))
+        # One chunk, and none of those that come along with it.
+        assert len(wrong) == 1
         with pytest.raises(RemoteDamaged, match="packs/"):
             await files.fill(lambda: pulled.bits)
         assert not files.whole
